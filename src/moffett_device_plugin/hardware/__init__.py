@@ -1,0 +1,41 @@
+"""The one small interface between the daemon and the machine.
+
+Two implementations: `hostroot.HostRoot` (a real machine, or any directory that
+looks like one) and `simulated.SimulatedNode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from .facts import BusScan, SmiReport
+
+
+class SmiError(Exception):
+    """mx-smi did not give an answer; the text says why, in one line."""
+
+
+class Hardware(Protocol):
+    """What the daemon asks of a machine. No method changes anything there."""
+
+    @property
+    def has_smi(self) -> bool:
+        """Whether there is an mx-smi to ask at this moment."""
+
+    def scan(self) -> BusScan:
+        """Everything the bus tells of its SPU functions. Never raises: what cannot
+        be read is left out or None."""
+
+    def fingerprint(self, scan: BusScan) -> object:
+        """A cheap digest of what can change without an event (config space, error
+        counters); it differs from the last one when a new `scan` is due."""
+
+    def events(self) -> AsyncGenerator[None, None]:
+        """Yields after something on the bus may have changed. Ends only with its task."""
+
+    async def query_smi(self) -> SmiReport:
+        """One run of mx-smi. Raises SmiError, within a deadline of its own."""
+
+    def sola_version(self) -> str | None:
+        """The version of the SOLA installation, when it can be told without mx-smi."""

@@ -1,0 +1,99 @@
+"""Runs a command that may hang, flood its output, or leave children behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from subprocess import SubprocessError
+
+MAX_OUTPUT = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended: `status` is its exit code, negative for a signal."""
+
+    status: int
+    output: str
+
+
+class CommandError(Exception):
+    """It could not be run, did not end in time, or printed too much."""
+
+
+class Runner:
+    """Runs one command at a time, each within a deadline.
+
+    A process that ignores SIGKILL (stuck in the driver, say) is left behind, but
+    no other is started beside it until it is gone.
+    """
+
+    def __init__(self) -> None:
+        self._stuck: asyncio.Task[int] | None = None
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        deadline: float,
+        env: dict[str, str] | None = None,
+        before_exec: Callable[[], None] | None = None,
+    ) -> Finished:
+        """Standard output and error come together. Raises CommandError."""
+        if self._stuck is not None:
+            if not self._stuck.done():
+                raise CommandError("the last run cannot be killed and still hangs")
+            self._stuck = None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=env,
+                start_new_session=True,  # so that its children die with it
+                preexec_fn=before_exec,
+                limit=MAX_OUTPUT,
+            )
+        except (OSError, ValueError) as error:
+            raise CommandError(f"cannot run {argv[0]}: {_cause(error)}") from error
+        except SubprocessError as error:  # before_exec failed
+            raise CommandError(f"cannot run {argv[0]}: {error}") from error
+        try:
+            async with asyncio.timeout(deadline):
+                output = await self._output(process)
+                status = await process.wait()
+        except TimeoutError:
+            raise CommandError(f"no end after {deadline:g} s; killed") from None
+        finally:
+            await self._end(process)
+        return Finished(status, output.decode(errors="replace"))
+
+    async def _output(self, process: asyncio.subprocess.Process) -> bytes:
+        assert process.stdout is not None  # noqa: S101  (a pipe was asked for)
+        parts: list[bytes] = []
+        size = 0
+        while part := await process.stdout.read(65_536):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_OUTPUT:
+                raise CommandError(f"over {MAX_OUTPUT} bytes of output; killed")
+        return b"".join(parts)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Kills the process group, whatever is left of it."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is not None:
+            return
+        waiting = asyncio.ensure_future(process.wait())
+        done, _ = await asyncio.wait([waiting], timeout=0.5)
+        if not done:
+            self._stuck = waiting
+
+
+def _cause(error: OSError | ValueError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,113 @@
+"""The simulated node as hardware: faults come from its owner or from a file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..inotify import ENTRIES, Inotify, Mask
+from . import SmiError
+from .facts import BusScan, SmiReport
+from .simulation import NODE, Faults, Layout, bus_scan, smi_report
+
+log = logging.getLogger(__name__)
+
+
+class SimulatedNode:
+    """Shows what `layout` would show with `faults`; `set` changes the latter.
+
+    With `control`, the faults are what that file says, whenever it changes: so
+    that another process (`moffett-device-plugin simulate`) can break things.
+    """
+
+    def __init__(self, layout: Layout, control: Path | None = None) -> None:
+        self.layout = layout
+        self.faults = Faults()
+        self._control = control
+        self._changed = asyncio.Event()
+
+    def set(self, faults: Faults) -> None:
+        self.faults = faults
+        self._changed.set()
+
+    @property
+    def has_smi(self) -> bool:
+        return True
+
+    def scan(self) -> BusScan:
+        return bus_scan(self.layout, self.faults)
+
+    def fingerprint(self, scan: BusScan) -> object:
+        return None  # every change here is an event
+
+    async def query_smi(self) -> SmiReport:
+        if "smi-silent" in self.faults.of(NODE):
+            raise SmiError("no end after 5 s; killed")
+        return smi_report(self.layout, self.faults)
+
+    def sola_version(self) -> str | None:
+        return None
+
+    async def events(self) -> AsyncGenerator[None, None]:
+        with _watching(self._control, self._load):
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                yield
+
+    def _load(self, path: Path) -> None:
+        try:
+            faults = Faults.from_json(path.read_text())
+        except FileNotFoundError:
+            faults = Faults()
+        except (OSError, ValueError) as error:
+            log.warning("simulation-control-unreadable", extra={"file": path, "error": error})
+            return
+        if faults != self.faults:
+            self.set(faults)
+
+
+@contextmanager
+def _watching(path: Path | None, load: Callable[[Path], None]) -> Iterator[None]:
+    """Calls `load` now, and whenever the file at `path` is replaced or removed."""
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    inotify = Inotify()
+    inotify.watch(path.parent, ENTRIES | Mask.CLOSE_WRITE)
+
+    def drain() -> None:
+        if any(event.name == path.name for event in inotify.read()):
+            load(path)
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(inotify.fd, drain)
+    try:
+        load(path)
+        yield
+    finally:
+        loop.remove_reader(inotify.fd)
+        inotify.close()
+
+
+def write_control(path: Path, faults: Faults) -> None:
+    """Replaces the control file at once, so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=".simulation-")
+    with os.fdopen(fd, "w") as file:
+        file.write(faults.to_json())
+    Path(name).replace(path)
+
+
+def read_control(path: Path) -> Faults:
+    """Raises ValueError for a file that is not one of ours."""
+    try:
+        return Faults.from_json(path.read_text())
+    except FileNotFoundError:
+        return Faults()

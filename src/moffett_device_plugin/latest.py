@@ -1,0 +1,32 @@
+"""A value that changes, and those who wait for its next change."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Latest(Generic[T]):
+    """Holds the newest value only: a slow reader skips what it was too late for.
+
+    `version` grows by one with each `set`.
+    """
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+        self.version = 0
+        self._changed = asyncio.Event()
+
+    def set(self, value: T) -> None:
+        self.value = value
+        self.version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def after(self, version: int) -> tuple[T, int]:
+        """The newest value once it is newer than `version`, and its own version."""
+        while self.version <= version:
+            await self._changed.wait()
+        return self.value, self.version

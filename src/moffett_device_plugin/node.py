@@ -1,0 +1,26 @@
+"""The node's state: what all parts of the daemon read, and nobody changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .health.reasons import Verdict
+from .inventory import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """A snapshot and the verdict on each of its devices, by id.
+
+    `settled` is False only at the start, until mx-smi has been heard or given up
+    on: before that, a verdict may still miss what only mx-smi knows.
+    """
+
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    settled: bool = False
+
+    def healthy(self, device_id: str) -> bool:
+        verdict = self.verdicts.get(device_id)
+        return verdict is not None and verdict.healthy
