@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -18,12 +19,19 @@ class Latest(Generic[T]):
         self.value = value
         self.version = 0
         self._changed = asyncio.Event()
+        self._listeners: list[Callable[[], object]] = []
 
     def set(self, value: T) -> None:
         self.value = value
         self.version += 1
         self._changed.set()
         self._changed = asyncio.Event()
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], object]) -> None:
+        """Calls it after each `set`, at once; it must not wait or fail."""
+        self._listeners.append(listener)
 
     async def after(self, version: int) -> tuple[T, int]:
         """The newest value once it is newer than `version`, and its own version."""

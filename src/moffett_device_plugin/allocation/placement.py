@@ -42,6 +42,7 @@ def place(
     available: Collection[str],
     must: Collection[str],
     size: int,
+    *,
     policy: Policy = "compact",
     costs: Mapping[Level, int] = COSTS,
 ) -> Placement:

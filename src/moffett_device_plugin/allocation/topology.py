@@ -21,9 +21,9 @@ class Level(IntEnum):
     MACHINE = 5
 
 
-#: The distance of two devices by the smallest thing that both are in. A step up
-#: costs more than everything below it together: what is left of a request after
-#: the nearest devices are taken never outweighs the nearest ones.
+#: The distance of two devices by the smallest thing that both are in, in the order
+#: in which transfers slow down: the card's own switch, a switch of the server, the
+#: same root complex, the same socket, another socket.
 COSTS: Mapping[Level, int] = MappingProxyType(
     {
         Level.CHIP: 0,

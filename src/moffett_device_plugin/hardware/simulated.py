@@ -30,6 +30,8 @@ class SimulatedNode:
         self.faults = Faults()
         self._control = control
         self._changed = asyncio.Event()
+        if control is not None:
+            self._load(control)
 
     def set(self, faults: Faults) -> None:
         self.faults = faults
@@ -74,7 +76,7 @@ class SimulatedNode:
 
 @contextmanager
 def _watching(path: Path | None, load: Callable[[Path], None]) -> Iterator[None]:
-    """Calls `load` now, and whenever the file at `path` is replaced or removed."""
+    """Calls `load` whenever the file at `path` is replaced or removed."""
     if path is None:
         yield
         return

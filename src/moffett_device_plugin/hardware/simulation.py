@@ -119,7 +119,7 @@ class Faults:
         return cls(faults, reboots)
 
 
-def parse_spec(spec: str) -> tuple[str, ...]:
+def parse_spec(spec: str, key: str = "--simulate") -> tuple[str, ...]:
     """`2xS4,1xS30` is `("S4", "S4", "S30")`, a product for each card."""
     cards: list[str] = []
     for part in spec.split(","):
@@ -127,11 +127,11 @@ def parse_spec(spec: str) -> tuple[str, ...]:
         if match is None or match[2].upper() not in CHIPS:
             known = ", ".join(CHIPS)
             raise ConfigurationError(
-                "--simulate", spec, f"use COUNTxPRODUCT[,...] such as 8xS30; products: {known}"
+                key, spec, f"use COUNTxPRODUCT[,...] such as 8xS30; products: {known}"
             )
         cards += [match[2].upper()] * int(match[1])
         if sum(CHIPS[card] for card in cards) > MAX_CHIPS:
-            raise ConfigurationError("--simulate", spec, f"at most {MAX_CHIPS} chips")
+            raise ConfigurationError(key, spec, f"at most {MAX_CHIPS} chips")
     return tuple(cards)
 
 

@@ -1,0 +1,68 @@
+"""`devices`: what the node has, as a table for people or JSON for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from dataclasses import asdict
+from typing import Any
+
+from ..hardware.choose import choose_hardware
+from ..inventory import Device
+from ..monitor import Monitor
+from ..node import NodeState
+from ..settings import Values, hardware_settings, health_policy
+
+
+def run(values: Values, output: str) -> int:
+    hardware, policy = hardware_settings(values), health_policy(values)
+    logging.disable()  # what the daemon would log is what this command prints
+    state = asyncio.run(_look(Monitor(choose_hardware(hardware), policy, time.monotonic)))
+    if output == "json":
+        described = [describe(device, state) for device in state.snapshot.devices]
+        print(json.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        from .devices_table import print_table
+
+        print_table(state)
+    return 0
+
+
+async def _look(monitor: Monitor) -> NodeState:
+    monitor.look()
+    await monitor.ask_smi()
+    return monitor.state.value
+
+
+def describe(device: Device, state: NodeState) -> dict[str, Any]:
+    """One device as JSON has it. `device_nodes` are the host's own paths."""
+    verdict = state.verdicts[device.id]
+    return {
+        "id": device.id,
+        "index": device.index,
+        "bus_id": device.function.bus_id,
+        "card": device.serial,
+        "product": device.product,
+        "numa_node": device.numa_node,
+        "device_nodes": [node.host_path for node in device.function.nodes],
+        "driver": device.function.driver,
+        "healthy": verdict.healthy,
+        "reasons": [
+            {"code": r.code, "message": r.message, "severity": r.severity.value}
+            for r in verdict.reasons
+        ],
+        "present": device.present,
+        "uuid": device.uuid,
+        "board": device.board,
+        "cores": device.cores,
+        "firmware_version": device.firmware_version,
+        "mcu_version": device.mcu_version,
+        "control_nodes": [node.host_path for node in state.snapshot.control_nodes],
+        "link": asdict(device.function.link),
+        "aer": asdict(device.function.aer),
+        "telemetry": asdict(device.telemetry) if device.telemetry else None,
+        "driver_version": state.snapshot.driver_version,
+        "sola_version": state.snapshot.sola_version,
+    }

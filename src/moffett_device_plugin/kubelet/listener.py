@@ -1,0 +1,102 @@
+"""A listening socket of our own in the kubelet's directory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import ConfigurationError
+
+#: What the kernel allows for a socket's path, less its closing NUL.
+MAX_PATH = 107
+_SUFFIX_BYTES = 3
+
+
+def socket_prefix(resource: str) -> str:
+    """What the names of this resource's sockets begin with. Short: the whole path
+    has to fit in 107 bytes."""
+    return f"spu-{hashlib.sha256(resource.encode()).hexdigest()[:4]}-"
+
+
+def new_socket_name(resource: str) -> str:
+    """A name that no other copy of the plugin has: so an old copy that ends, and
+    unlinks its socket, never takes the new one's with it."""
+    return f"{socket_prefix(resource)}{secrets.token_hex(_SUFFIX_BYTES)}.sock"
+
+
+def check_length(directory: Path, key: str = "--kubelet-dir") -> None:
+    """Raises ConfigurationError when a socket in this directory has too long a path."""
+    longest = directory / new_socket_name("x")
+    if len(bytes(longest)) > MAX_PATH:
+        most = MAX_PATH - len(longest.name) - 1
+        raise ConfigurationError(
+            key, str(directory), f"a socket's path has a limit: use one of up to {most} bytes"
+        )
+
+
+class Listener:
+    """Accepts connections at `path` for as long as it is `ensure`d."""
+
+    def __init__(self, path: Path, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self.path = path
+        self._protocol = protocol
+        self._server: asyncio.Server | None = None
+        self._identity: tuple[int, int] | None = None
+        self.ever_listened = False
+
+    def intact(self) -> bool:
+        """Whether the path still leads to our own socket."""
+        return self._identity is not None and self._identity == _identity(self.path)
+
+    async def ensure(self) -> bool:
+        """Listens (again), unless it does; True when it had to. Raises OSError."""
+        if self.intact():
+            return False
+        self.close_server()
+        server_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            _unlink_socket(self.path)
+            server_socket.bind(str(self.path))
+            self.path.chmod(0o600)  # for the kubelet, which is root, and nobody else
+            self._identity = _identity(self.path)
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_unix_server(self._protocol, sock=server_socket)
+            self.ever_listened = True
+        except BaseException:
+            server_socket.close()
+            self._identity = None
+            raise
+        return True
+
+    def close_server(self) -> None:
+        """Accepts no more; the connections that there are go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def unlink(self) -> None:
+        """Removes the socket from the directory, if it is still ours."""
+        if self.intact():
+            with suppress(OSError):
+                self.path.unlink()
+        self._identity = None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Inode and device of what is at the path itself, not where a link leads."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return (status.st_ino, status.st_dev) if stat.S_ISSOCK(status.st_mode) else None
+
+
+def _unlink_socket(path: Path) -> None:
+    if _identity(path) is not None:
+        path.unlink(missing_ok=True)
