@@ -91,7 +91,7 @@ async def serve(settings: ServeSettings) -> None:
             "resource": settings.resource,
             "kubelet_dir": settings.kubelet_dir,
             "host_root": settings.hardware.host_root,
-            "simulated": ",".join(settings.hardware.simulate) or "no",
+            "simulated_cards": len(settings.hardware.simulate),
         },
     )
     daemon = Daemon(settings, choose_hardware(settings.hardware))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,6 +99,8 @@ def _watching(path: Path | None, load: Callable[[Path], None]) -> Iterator[None]
 
 def write_control(path: Path, faults: Faults) -> None:
     """Replaces the control file at once, so that no reader sees half of it."""
+    import tempfile  # for this command only
+
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=".simulation-")
     with os.fdopen(fd, "w") as file:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from types import MappingProxyType
 
 from ..errors import ConfigurationError
@@ -49,6 +48,8 @@ def parse_rules(items: str, key: str = "--health") -> HealthPolicy:
     for item in filter(None, (part.strip() for part in items.split(","))):
         rule, separator, value = item.partition("=")
         if rule not in LIMITS:
+            from difflib import get_close_matches  # costs 0.3 MiB, for an error only
+
             near = get_close_matches(rule, LIMITS, 1)
             hint = f"did you mean {near[0]}?" if near else f"rules: {', '.join(LIMITS)}"
             raise ConfigurationError(key, item, f"there is no such rule; {hint}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
+import os
 import socket
 import stat
+from binascii import crc32
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,19 +15,19 @@ from ..errors import ConfigurationError
 
 #: What the kernel allows for a socket's path, less its closing NUL.
 MAX_PATH = 107
-_SUFFIX_BYTES = 3
+_SUFFIX_BYTES = 3  # hashlib and secrets would bring OpenSSL's 3.5 MiB along
 
 
 def socket_prefix(resource: str) -> str:
     """What the names of this resource's sockets begin with. Short: the whole path
     has to fit in 107 bytes."""
-    return f"spu-{hashlib.sha256(resource.encode()).hexdigest()[:4]}-"
+    return f"spu-{crc32(resource.encode()) & 0xFFFF:04x}-"
 
 
 def new_socket_name(resource: str) -> str:
     """A name that no other copy of the plugin has: so an old copy that ends, and
     unlinks its socket, never takes the new one's with it."""
-    return f"{socket_prefix(resource)}{secrets.token_hex(_SUFFIX_BYTES)}.sock"
+    return f"{socket_prefix(resource)}{os.urandom(_SUFFIX_BYTES).hex()}.sock"
 
 
 def check_length(directory: Path, key: str = "--kubelet-dir") -> None:
