@@ -132,7 +132,7 @@ class _Solver:
         least = one.least + other.least
         most = min(self.size, least + len(one.values) + len(other.values) - 2)
         values: list[int | None] = [None] * (most - least + 1)
-        for i, value in enumerate(one.values):
+        for i, value in enumerate(one.values[: len(values)]):
             step = (one.least + i) * pair_cost
             base = value + step * other.least
             # No more than `size` in all: the rest of the other table is of no use.

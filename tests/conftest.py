@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fakehost import FakeHost
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path / "host")
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory for sockets, whose paths have to stay below 108 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="spu-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

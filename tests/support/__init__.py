@@ -1,0 +1,1 @@
+"""What several tests share: a fake host, and short ways to make values."""

@@ -1,0 +1,33 @@
+"""Short ways to make snapshots."""
+
+from __future__ import annotations
+
+from moffett_device_plugin.hardware.simulation import (
+    Faults,
+    build,
+    bus_scan,
+    parse_spec,
+    smi_report,
+)
+from moffett_device_plugin.health.judge import judge
+from moffett_device_plugin.health.policy import HealthPolicy
+from moffett_device_plugin.inventory import Snapshot, observe_bus, observe_smi
+from moffett_device_plugin.node import NodeState
+
+
+def snapshot_of(
+    spec: str, faults: Faults | None = None, before: Snapshot | None = None
+) -> Snapshot:
+    """A simulated node as bus and mx-smi show it, one look after `before`."""
+    layout, faults = build(parse_spec(spec)), faults or Faults()
+    scanned = observe_bus(before or Snapshot(), bus_scan(layout, faults))
+    return observe_smi(scanned, smi_report(layout, faults), scanned.scan)
+
+
+def state_of(spec: str, faults: Faults | None = None) -> NodeState:
+    snapshot = snapshot_of(spec, faults)
+    return NodeState(snapshot, judge(snapshot, {}, HealthPolicy(), 0.0).verdicts, settled=True)
+
+
+def ids_of(spec: str) -> list[str]:
+    return [chip.bus_id for chip in build(parse_spec(spec)).chips]
