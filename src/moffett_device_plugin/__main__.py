@@ -24,9 +24,7 @@ def build_parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="Kubernetes Device Plugin for Moffett SPU cards.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} v{__version__}")
     # With `prog` argparse need not format a usage line for it (and import shutil).
-    commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, prog=PROGRAM
-    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog=PROGRAM)
 
     serve = commands.add_parser("serve", help="run the plugin (the DaemonSet's entry point)")
     for options in (HARDWARE_OPTIONS, SERVE_OPTIONS, HEALTH_OPTIONS, LOG_OPTIONS):

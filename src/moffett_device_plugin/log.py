@@ -29,6 +29,11 @@ def set_up(form: Format, level: str) -> None:
     logging._srcfile = None  # documented: docs.python.org, logging
 
 
+def quiet() -> None:
+    """Prints nothing, for the commands whose own output says it all."""
+    logging.getLogger(__package__).addHandler(logging.NullHandler())
+
+
 def fields_of(record: logging.LogRecord) -> Iterable[tuple[str, Any]]:
     """The record as ordered keys and values: when, how bad, what, and its details."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..latest import Latest
 from ..node import NodeState
-from .grant import Grant, grant
+from .grant import Grant, grant, why_sick
 from .placement import Placement, PlacementError, Policy, place
 from .topology import build_tree
 
@@ -25,12 +25,21 @@ class NodeAllocator:
         """Raises PlacementError, but never for a request that can be met: what is
         unknown or unhealthy among `available` is passed over."""
         state = self._state.value
-        sick = [i for i in must if i in state.verdicts and not state.healthy(i)]
-        if sick:
-            raise PlacementError(f"device {', '.join(sorted(sick))} must be in and is unhealthy")
+        sick = sorted(
+            i for i in {*available, *must} if i in state.verdicts and not state.healthy(i)
+        )
+        if set(sick) & set(must):
+            raise PlacementError(_because(f"{', '.join(must)} must be in", sick, state))
         usable = [device_id for device_id in available if state.healthy(device_id)]
         tree = build_tree(state.snapshot.devices)
-        return place(tree, usable, must, size, policy=self._policy)
+        try:
+            return place(tree, usable, must, size, policy=self._policy)
+        except PlacementError as error:
+            raise PlacementError(_because(str(error), sick, state)) from error
 
     def grant(self, ids: Sequence[str]) -> Grant:
         return grant(ids, self._state.value)
+
+
+def _because(what: str, sick: Sequence[str], state: NodeState) -> str:
+    return "; ".join([what, *(why_sick(device_id, state) for device_id in sick)])

@@ -40,7 +40,7 @@ def grant(ids: Sequence[str], state: NodeState) -> Grant:
         raise UnknownDeviceError(f"unknown device {', '.join(sorted(unknown))} on this node")
     sick = [device_id for device_id in sorted(set(ids)) if not state.healthy(device_id)]
     if sick:
-        raise RefusalError("; ".join(_why_sick(device_id, state) for device_id in sick))
+        raise RefusalError("; ".join(why_sick(device_id, state) for device_id in sick))
     wanted = set(ids)
     devices = [device for device in state.snapshot.devices if device.id in wanted]
     nodes: dict[str, DeviceNode] = {}
@@ -60,7 +60,8 @@ def _nodes_of(devices: Sequence[Device]) -> list[DeviceNode]:
     return [node for device in devices for node in device.function.nodes]
 
 
-def _why_sick(device_id: str, state: NodeState) -> str:
+def why_sick(device_id: str, state: NodeState) -> str:
+    """One clause that names the device and everything that is wrong with it."""
     reasons = state.verdicts[device_id].reasons
     return f"device {device_id} is unhealthy: " + (
         ", ".join(f"{reason.code} ({reason.message})" for reason in reasons) or "not judged yet"

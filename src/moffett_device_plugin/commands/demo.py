@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from ..daemon import Daemon
 from ..hardware.simulated import SimulatedNode
 from ..hardware.simulation import build, parse_spec
 from ..health.policy import HealthPolicy
+from ..log import quiet
 from ..settings import HardwareSettings, LogSettings, ServeSettings
 from ..standin.kubelet import Pod, StandInKubelet, nodes_given
 
@@ -33,7 +33,7 @@ class DemoError(Exception):
 
 def run_demo(tell: Tell) -> None:
     """Raises DemoError when a step does not come true."""
-    logging.disable()  # what the daemon would log is what is told here
+    quiet()  # what the daemon would log is what is told here
     with tempfile.TemporaryDirectory(prefix="spu-demo-") as folder:
         asyncio.run(_story(Path(folder), tell))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from dataclasses import asdict
 from typing import Any
 
 from ..hardware.choose import choose_hardware
 from ..inventory import Device
+from ..log import quiet
 from ..monitor import Monitor
 from ..node import NodeState
 from ..settings import Values, hardware_settings, health_policy
@@ -18,7 +18,7 @@ from ..settings import Values, hardware_settings, health_policy
 
 def run(values: Values, output: str) -> int:
     hardware, policy = hardware_settings(values), health_policy(values)
-    logging.disable()  # what the daemon would log is what this command prints
+    quiet()  # what the daemon would log is what this command prints
     state = asyncio.run(_look(Monitor(choose_hardware(hardware), policy, time.monotonic)))
     if output == "json":
         described = [describe(device, state) for device in state.snapshot.devices]

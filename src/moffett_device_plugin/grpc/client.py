@@ -20,6 +20,8 @@ from .connection import (
 from .messages import Code, StatusError
 
 _WINDOW = messages.MAX_RESPONSE + 64
+#: A server that leaves this much unread while it goes on sending is cut off.
+_MAX_UNREAD = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class Channel(asyncio.Protocol):
         self._authority = authority
         self._calls: dict[int, _Call] = {}
         self._transport: asyncio.Transport
+        self._going_away = False
         self.lost = asyncio.Event()
 
     @classmethod
@@ -78,6 +81,8 @@ class Channel(asyncio.Protocol):
         """Yields each response; ends when the server ends the call with OK."""
         if self.lost.is_set():
             raise StatusError(Code.UNAVAILABLE, "the connection is closed")
+        if self._going_away:
+            raise StatusError(Code.UNAVAILABLE, "the server is going away")
         stream_id = self._http.open_stream(messages.request_headers(path, self._authority))
         call = self._calls[stream_id] = _Call()
         self._http.send_data(stream_id, messages.frame(request), ended=True)
@@ -111,6 +116,8 @@ class Channel(asyncio.Protocol):
         self._write()
         if self._http.closed:
             self._transport.close()
+        elif self._transport.get_write_buffer_size() > _MAX_UNREAD:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()
@@ -119,6 +126,7 @@ class Channel(asyncio.Protocol):
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, GoneAway):
+            self._going_away = True
             for stream_id, call in self._calls.items():
                 if stream_id > event.last_stream_id:
                     self._end(call, Code.UNAVAILABLE, "the server is going away")
@@ -129,6 +137,8 @@ class Channel(asyncio.Protocol):
         if isinstance(event, DataReceived):
             call_.buffer += event.data
             call_.arrived.set()
+            if event.ended:
+                self._end(call_, Code.INTERNAL, "the server ended the call without a status")
         elif isinstance(event, StreamReset):
             self._end(call_, Code.CANCELLED, f"the server reset the call (code {event.code})")
         elif isinstance(event, HeadersReceived):

@@ -18,7 +18,7 @@ from .frames import ErrorCode, Flag, Frame, Kind, ProtocolError, Setting
 Headers = tuple[tuple[bytes, bytes], ...]
 
 #: A device plugin is asked by one kubelet; these bound what anyone can make it hold.
-MAX_STREAMS = 128
+MAX_STREAMS = 32
 MAX_HEADER_BYTES = 16_384
 #: Bytes granted to the peer per stream, unless told otherwise. A stream whose
 #: reader has not consumed it can hold no more than this.
@@ -59,7 +59,7 @@ Event = HeadersReceived | DataReceived | StreamReset | GoneAway
 @dataclass(slots=True)
 class _Stream:
     window: int  # bytes we may still send
-    unsent: deque[bytes] = field(default_factory=deque)
+    unsent: deque[bytes | memoryview] = field(default_factory=deque)
     trailers: Headers | None = None
     end_after_unsent: bool = False
     we_ended: bool = False
@@ -90,6 +90,7 @@ class Connection:
         self._last_peer_stream = 0
         self._next_stream = 1
         self._block: tuple[Frame, bytearray] | None = None  # HEADERS that await CONTINUATION
+        self._table_update = b""  # to begin our next header block with
         self._received = 0
         self.closed = False
         if client:
@@ -158,6 +159,10 @@ class Connection:
         stream.end_after_unsent = ended
         self._flush(stream_id, stream)
 
+    def is_open(self, stream_id: int) -> bool:
+        """False once both sides have ended the stream, or one has reset it."""
+        return stream_id in self._streams
+
     def unsent_bytes(self, stream_id: int) -> int:
         """How much waits for the peer to read; 0 for a stream that has ended."""
         stream = self._streams.get(stream_id)
@@ -189,7 +194,8 @@ class Connection:
     # -- sending --------------------------------------------------------------
 
     def _put_headers(self, stream_id: int, headers: Headers, *, ended: bool) -> None:
-        block = frames.header_block(headers)
+        block = self._table_update + frames.header_block(headers)
+        self._table_update = b""
         flags = Flag.END_STREAM if ended else Flag.NONE
         kind, first = Kind.HEADERS, True
         while first or block:
@@ -213,7 +219,7 @@ class Connection:
             if size == len(data):
                 stream.unsent.popleft()
             else:
-                stream.unsent[0] = data[size:]
+                stream.unsent[0] = memoryview(data)[size:]
             if ended:
                 self._we_end(stream_id, stream)
         if stream.trailers is not None:
@@ -294,7 +300,7 @@ class Connection:
             self._received = 0
         stream = self._streams.get(frame.stream_id)
         if stream is None:
-            if frame.stream_id == 0 or frame.stream_id > self._highest_stream():
+            if frame.stream_id % 2 == 0 or frame.stream_id > self._highest_stream():
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "DATA on a stream never opened")
             return  # it crossed our RST_STREAM
         if stream.they_ended:
@@ -338,12 +344,12 @@ class Connection:
             self._they_end(stream_id, stream)
 
     def _peer_opens(self, stream_id: int) -> _Stream | None:
-        if self._client:
-            if stream_id == 0 or stream_id >= self._next_stream:
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "headers on a stream never opened")
-            return None  # it crossed our RST_STREAM
         if stream_id % 2 == 0:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a client's stream has an odd number")
+        if self._client:
+            if stream_id >= self._next_stream:
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "headers on a stream never opened")
+            return None  # it crossed our RST_STREAM
         if stream_id <= self._last_peer_stream:
             return None  # trailers that crossed our RST_STREAM
         self._last_peer_stream = stream_id
@@ -362,7 +368,11 @@ class Connection:
                     raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "a window too large")
                 for stream in self._streams.values():
                     stream.window += value - self._initial_window
+                    if stream.window > frames.MAX_WINDOW:
+                        raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "a window too large")
                 self._initial_window = value
+            elif key == Setting.HEADER_TABLE_SIZE:
+                self._table_update = frames.NO_TABLE
             elif key == Setting.MAX_FRAME_SIZE:
                 # Larger frames would only make one reader wait for another.
                 self._frame_size = min(max(value, frames.DEFAULT_FRAME_SIZE), 65_536)

@@ -10,6 +10,9 @@ HEADER_SIZE = 9
 DEFAULT_FRAME_SIZE = 16_384
 DEFAULT_WINDOW = 65_535
 MAX_WINDOW = 2**31 - 1
+#: HPACK for "our table has no room", which a peer that changes the size of its
+#: own awaits (RFC 7541, section 4.2). We use no table, so any size is fine.
+NO_TABLE = b"\x20"
 
 
 class Kind(IntEnum):
@@ -74,7 +77,7 @@ class Frame:
     payload: bytes
 
 
-def encode(kind: Kind, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+def encode(kind: Kind, flags: int, stream_id: int, payload: bytes | memoryview = b"") -> bytes:
     return (
         len(payload).to_bytes(3, "big")
         + bytes((kind, flags))

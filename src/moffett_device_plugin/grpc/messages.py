@@ -13,6 +13,10 @@ MAX_REQUEST = 1024 * 1024 - 64
 #: The largest message a client here takes; kubelets take as much from a plugin.
 MAX_RESPONSE = 16 * 1024 * 1024 - 64
 
+#: The longest text of an error, in bytes of UTF-8. Encoded it takes up to three
+#: times that, and grpc's own libraries refuse trailers of over 8 KiB.
+MAX_TEXT = 2048
+
 
 class Code(IntEnum):
     OK = 0
@@ -59,10 +63,14 @@ def request_headers(path: str, authority: str) -> Headers:
 
 
 def escape(text: str) -> bytes:
-    """Percent-encoding of grpc-message: printable ASCII but '%' stays."""
+    """Percent-encoding of grpc-message: printable ASCII but '%' stays.
+
+    Cut to MAX_TEXT, between two characters.
+    """
+    whole = text.encode(errors="replace")[:MAX_TEXT].decode(errors="ignore")
     return b"".join(
         bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
-        for byte in text.encode(errors="replace")[:4096]
+        for byte in whole.encode()
     )
 
 

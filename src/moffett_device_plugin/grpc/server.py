@@ -14,8 +14,8 @@ from .messages import Code, StatusError
 
 log = logging.getLogger(__name__)
 
-#: A reader that leaves this much unread gets no more until it has read some.
-HIGH_WATER = 1024 * 1024
+#: A stream whose reader leaves this much unread gets no more until it has read some.
+HIGH_WATER = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class _ServerProtocol(asyncio.Protocol):
         self._http = Connection(client=False)
         self._calls: dict[int, _Call] = {}
         self._transport: asyncio.Transport
+        self._unread = False  # what we wrote waits for the peer to read it
         self._drained = asyncio.Event()
 
     # -- asyncio's callbacks ----------------------------------------------------
@@ -95,6 +96,17 @@ class _ServerProtocol(asyncio.Protocol):
         if self._http.closed:
             self._transport.close()
 
+    def pause_writing(self) -> None:
+        # Who does not read is not read either: all that we write is an answer, so
+        # this bounds it, whatever is asked or however often.
+        self._unread = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._unread = False
+        self._transport.resume_reading()
+        self._drained.set()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._siblings.discard(self)
         for call in self._calls.values():
@@ -111,7 +123,7 @@ class _ServerProtocol(asyncio.Protocol):
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, HeadersReceived):
-            if event.stream_id not in self._calls:
+            if event.stream_id not in self._calls and self._http.is_open(event.stream_id):
                 self._begin(event.stream_id, event.headers)
             if event.ended:
                 self._request_ended(event.stream_id)
@@ -147,8 +159,8 @@ class _ServerProtocol(asyncio.Protocol):
 
     def _request_ended(self, stream_id: int) -> None:
         call = self._calls.get(stream_id)
-        if call is None or call.task is not None:
-            return
+        if call is None or call.task is not None or not self._http.is_open(stream_id):
+            return  # not ours, already at work, or reset by what came right after
         try:
             request = messages.take(call.buffer, messages.MAX_REQUEST)
             if request is None or call.buffer:
@@ -181,7 +193,7 @@ class _ServerProtocol(asyncio.Protocol):
             async for response in responses:
                 self._http.send_data(stream_id, messages.frame(response))
                 self._write()
-                while self._http.unsent_bytes(stream_id) > HIGH_WATER:
+                while self._unread or self._http.unsent_bytes(stream_id) > HIGH_WATER:
                     self._drained.clear()
                     await self._drained.wait()
             self._http.send_headers(stream_id, messages.OK_TRAILERS, ended=True)

@@ -194,6 +194,8 @@ def _char_links(sys_root: str) -> Iterator[str]:
 
 def _node_of(folder: str) -> DeviceNode | None:
     """The node of a sysfs device directory, None for a block device or no device."""
+    if not os.path.isdir(folder):  # noqa: PTH112  (a link that outlived its device)
+        return None
     if link_name(f"{folder}/subsystem") == "block" or Path(folder).parent.name == "block":
         return None
     uevent = read_text(f"{folder}/uevent") or ""

@@ -1,0 +1,271 @@
+"""The plugin and a kubelet that behaves as real ones do, at every turn of their lives."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from pathlib import Path
+
+import pytest
+
+from moffett_device_plugin.grpc.messages import Code, StatusError
+from moffett_device_plugin.grpc.server import Server, Unary
+from moffett_device_plugin.kubelet.listener import new_socket_name
+from moffett_device_plugin.kubelet.plugin import Patience
+from moffett_device_plugin.standin.kubelet import AdmissionError
+from tests.support.running import RESOURCE, running, simulated, until, within
+
+
+def on_a_loop(test: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
+    @wraps(test)
+    def run(short_dir: Path) -> None:
+        asyncio.run(test(short_dir))  # type: ignore[arg-type]
+
+    return run
+
+
+@on_a_loop
+async def test_a_pod_gets_two_chips_of_one_card_and_frees_them(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        node = simulated()
+        it.start_plugin(node)
+        await it.allocatable(6)
+        pod = await it.kubelet.admit("pod", RESOURCE, 2)
+        cards = {c.serial for c in node.layout.chips if c.bus_id in pod.device_ids}
+        assert len(cards) == 1
+        assert pod.response.envs["MOFFETT_SPU_IDS"] == ",".join(pod.device_ids)
+        paths = [(d.host_path, d.container_path, d.permissions) for d in pod.response.devices]
+        assert paths == [("/dev/null", f"/dev/spu-sim{i}", "rw") for i in (0, 1)]
+        with pytest.raises(AdmissionError, match="Requested: 5, Available: 4"):
+            await it.kubelet.admit("greedy", RESOURCE, 5)
+        it.kubelet.delete("pod")
+        assert len((await it.kubelet.admit("all", RESOURCE, 6)).device_ids) == 6
+
+
+@on_a_loop
+async def test_a_failed_chip_is_told_and_comes_back_by_itself(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        node = simulated()
+        it.start_plugin(node)
+        await it.allocatable(6)
+        sound, chip = node.faults, node.layout.chips[0].bus_id
+        node.set(sound.with_fault(chip, "config"))
+        await it.allocatable(5)
+        assert it.kubelet.capacity(RESOURCE) == 6
+        assert chip not in it.kubelet.healthy_ids(RESOURCE)
+        node.set(sound)
+        await it.allocatable(6)
+
+
+@on_a_loop
+async def test_a_chip_that_fails_between_list_and_allocate_is_refused(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        node = simulated("1xS4")
+        it.start_plugin(node)
+        await it.allocatable(1)
+        node.set(node.faults.with_fault(node.layout.chips[0].bus_id, "config"))
+        await asyncio.sleep(0)  # the kubelet has not been told yet, or just now
+        with pytest.raises(AdmissionError, match=r"unhealthy: config-unreadable|Available: 0"):
+            await it.kubelet.admit("late", RESOURCE, 1)
+
+
+@on_a_loop
+async def test_a_restarted_kubelet_is_registered_with_again_and_pods_stay(
+    short_dir: Path,
+) -> None:
+    async with running(short_dir) as it:
+        it.start_plugin()
+        await it.allocatable(6)
+        pod = await it.kubelet.admit("pod", RESOURCE, 2)
+        for _ in range(5):
+            it.kubelet.kill()
+            await it.kubelet.start()
+            await it.allocatable(6)
+        assert it.kubelet.pods == {"pod": pod}
+        assert len(it.own_sockets) == 1
+
+
+@on_a_loop
+async def test_a_restart_is_seen_when_the_new_socket_has_the_old_inode(short_dir: Path) -> None:
+    """The last file that was deleted is the first inode to be used again."""
+    async with running(short_dir) as it:
+        it.start_plugin()
+        await it.allocatable(6)
+        reused = 0
+        for _ in range(20):
+            before = it.kubelet.socket.stat().st_ino
+            it.kubelet.kill()
+            await it.kubelet.start()
+            reused += it.kubelet.socket.stat().st_ino == before
+            await it.allocatable(6)
+        if not reused:
+            pytest.skip("this file system never used an inode again")
+
+
+@on_a_loop
+async def test_a_kubelet_that_comes_late_even_its_directory(short_dir: Path) -> None:
+    directory = short_dir / "a" / "b"
+    async with running(directory, kubelet=False) as it:
+        daemon = it.start_plugin()
+        await within(daemon.advertised.after(0))
+        assert not daemon.plugin.registered
+        await it.kubelet.start()
+        await it.allocatable(6)
+
+
+@on_a_loop
+async def test_a_kubelet_that_refuses_is_asked_again(
+    short_dir: Path,
+) -> None:
+    async with running(short_dir, kubelet=False) as it:
+        calls = asyncio.Queue[bytes]()
+
+        def refuse(request: bytes) -> bytes:
+            calls.put_nowait(request)
+            raise StatusError(Code.UNKNOWN, "version v1beta1 is not supported")
+
+        server = Server({"/v1beta1.Registration/Register": Unary(refuse)}, it.tasks)
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_unix_server(server.protocol, str(short_dir / "kubelet.sock"))
+        daemon = it.start_plugin(patience=Patience(refused_retry=0.01))
+        for _ in range(3):
+            await within(calls.get(), "registration")
+        assert not daemon.plugin.registered
+        listener.close()
+        server.close()
+        await it.kubelet.start()
+        await it.allocatable(6)
+
+
+@on_a_loop
+async def test_a_kubelet_that_never_dials_back_is_registered_with_again(short_dir: Path) -> None:
+    async with running(short_dir, kubelet=False) as it:
+        calls = asyncio.Queue[bytes]()
+
+        def accept(request: bytes) -> bytes:
+            calls.put_nowait(request)
+            return b""
+
+        server = Server({"/v1beta1.Registration/Register": Unary(accept)}, it.tasks)
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_unix_server(server.protocol, str(short_dir / "kubelet.sock"))
+        it.start_plugin(patience=Patience(dial_back=0.05))
+        for _ in range(3):
+            await within(calls.get(), "registration")
+        listener.close()
+        server.close()
+
+
+@on_a_loop
+async def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        daemon = it.start_plugin()
+        await it.allocatable(6)
+        service = daemon.plugin.service
+        for time in range(8):
+            # What the kubelet does when it is done with an endpoint.
+            for resource in it.kubelet._resources.values():
+                assert resource.endpoint.channel is not None
+                resource.endpoint.channel.close()
+            await until(service.changed, lambda n=time + 2: service.started == n)  # type: ignore[misc]
+            await it.allocatable(6)
+        await it.allocatable(6)
+        assert len(it.kubelet.registrations) == 9, "one registration for each time it hung up"
+        assert service.ended == 8
+
+
+@on_a_loop
+async def test_its_own_socket_is_made_again_when_somebody_deletes_it(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        daemon = it.start_plugin()
+        await it.allocatable(6)
+        (name,) = it.own_sockets
+        os.unlink(short_dir / name)
+        async with asyncio.timeout(10):
+            while it.own_sockets != [name]:
+                await daemon.directory.listing.after(daemon.directory.listing.version)
+        it.kubelet.kill()
+        await it.kubelet.start()
+        await it.allocatable(6)
+
+
+@on_a_loop
+async def test_its_socket_is_for_its_owner_only(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        it.start_plugin()
+        await it.allocatable(6)
+        (name,) = it.own_sockets
+        assert (short_dir / name).stat().st_mode & 0o777 == 0o600
+
+
+@on_a_loop
+async def test_the_socket_of_one_that_was_killed_is_cleared_away(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        stale = short_dir / new_socket_name(RESOURCE)
+        other = short_dir / "nvidia-gpu.sock"
+        for path in (stale, other):
+            with socket.socket(socket.AF_UNIX) as left_behind:
+                left_behind.bind(str(path))
+        daemon = it.start_plugin()
+        await it.allocatable(6)
+        async with asyncio.timeout(10):
+            while stale.exists():
+                await daemon.directory.listing.after(daemon.directory.listing.version)
+        assert other.exists(), "another vendor's socket is none of our business"
+
+
+@pytest.mark.parametrize("who_stays", ["the first", "the second"])
+def test_of_two_copies_the_one_that_stays_is_registered(short_dir: Path, who_stays: str) -> None:
+    async def run() -> None:
+        async with running(short_dir) as it:
+            first = it.start_plugin()
+            await it.allocatable(6)
+            second = it.start_plugin()
+            await it.until(lambda: len(it.kubelet.registrations) == 2)
+            await it.until(lambda: second.plugin.registered)
+            leaves, stays = (first, second) if who_stays == "the second" else (second, first)
+            counts: set[int] = set()
+            it.kubelet.changed.listen(lambda: counts.add(it.kubelet.allocatable(RESOURCE)))
+            await it.stop_plugin(leaves)
+            await it.until(lambda: stays.plugin.registered)
+            assert counts <= {6}, "the node never lost a device"
+            node_keeps = await it.kubelet.admit("pod", RESOURCE, 2)
+            assert len(node_keeps.device_ids) == 2
+            assert len(it.own_sockets) == 1
+            it.kubelet.kill()
+            await it.kubelet.start()
+            await it.allocatable(6)
+
+    asyncio.run(run())
+
+
+@on_a_loop
+async def test_a_node_without_devices_registers_when_one_appears(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        node = simulated("1xS4")
+        chip = node.layout.chips[0].bus_id
+        node.set(node.faults.with_fault(chip, "gone"))
+        daemon = it.start_plugin(node)
+        async with asyncio.timeout(10):
+            while not daemon.monitor.state.value.settled:
+                await daemon.monitor.state.after(daemon.monitor.state.version)
+        assert it.kubelet.registrations == []
+        assert it.own_sockets == []
+        node.set(node.faults.rebooted(chip))
+        await it.allocatable(1)
+
+
+@on_a_loop
+async def test_the_end_is_quick_and_leaves_nothing(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        daemon = it.start_plugin()
+        await it.allocatable(6)
+        before = asyncio.all_tasks()
+        async with asyncio.timeout(1):
+            await it.stop_plugin(daemon)
+        await it.allocatable(0)
+        assert it.own_sockets == []
+        assert len(asyncio.all_tasks()) < len(before)

@@ -1,0 +1,109 @@
+"""A daemon and a kubelet stand-in in one event loop, for as long as a test runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from moffett_device_plugin.daemon import Daemon
+from moffett_device_plugin.hardware import Hardware
+from moffett_device_plugin.hardware.simulated import SimulatedNode
+from moffett_device_plugin.hardware.simulation import Faults, build, parse_spec
+from moffett_device_plugin.health.policy import HealthPolicy
+from moffett_device_plugin.kubelet.plugin import Patience
+from moffett_device_plugin.latest import Latest
+from moffett_device_plugin.settings import HardwareSettings, LogSettings, ServeSettings
+from moffett_device_plugin.standin.kubelet import StandInKubelet
+
+RESOURCE = "moffett.ai/spu"
+LIMIT = 10.0  # seconds that no step of a test takes unless something is broken
+
+T = TypeVar("T")
+
+
+def settings_for(directory: Path) -> ServeSettings:
+    return ServeSettings(
+        hardware=HardwareSettings(),
+        log=LogSettings(),
+        health=HealthPolicy(recovery_seconds=0.2),
+        kubelet_dir=directory,
+        smi_interval=0.2,
+    )
+
+
+def simulated(spec: str = "2xS30") -> SimulatedNode:
+    return SimulatedNode(build(parse_spec(spec)))
+
+
+@dataclass
+class Running:
+    """The parts of one test. `plugins` are the daemons that run, in starting order."""
+
+    directory: Path
+    tasks: asyncio.TaskGroup
+    kubelet: StandInKubelet
+    plugins: list[tuple[Daemon, asyncio.Task[None]]] = field(default_factory=list)
+
+    def start_plugin(
+        self, hardware: Hardware | None = None, patience: Patience | None = None
+    ) -> Daemon:
+        settings = replace(settings_for(self.directory))
+        daemon = Daemon(settings, hardware or simulated(), patience=patience)
+        self.plugins.append((daemon, self.tasks.create_task(daemon.run())))
+        return daemon
+
+    async def stop_plugin(self, daemon: Daemon) -> None:
+        ((_, task),) = [p for p in self.plugins if p[0] is daemon]
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def allocatable(self, count: int) -> None:
+        await within(self.kubelet.until_allocatable(RESOURCE, count), f"{count} allocatable")
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Returns when it holds; it is looked at after every change in the kubelet."""
+        await until(self.kubelet.changed, condition)
+
+    @property
+    def own_sockets(self) -> list[str]:
+        names = (path.name for path in self.directory.glob("*.sock"))
+        return sorted(name for name in names if name != "kubelet.sock")
+
+
+async def within(awaitable: Awaitable[T], what: str = "it") -> T:
+    try:
+        async with asyncio.timeout(LIMIT):
+            return await awaitable
+    except TimeoutError:
+        raise AssertionError(f"no {what} in {LIMIT:g} s") from None
+
+
+async def until(latest: Latest[T], condition: Callable[[], bool]) -> None:
+    async def wait() -> None:
+        while not condition():
+            await latest.after(latest.version)
+
+    await within(wait(), "such change")
+
+
+@asynccontextmanager
+async def running(directory: Path, *, kubelet: bool = True) -> AsyncIterator[Running]:
+    async with asyncio.TaskGroup() as tasks:
+        it = Running(directory, tasks, StandInKubelet(directory, tasks))
+        if kubelet:
+            await it.kubelet.start()
+        try:
+            yield it
+        finally:
+            it.kubelet.kill()
+            for _, task in it.plugins:
+                task.cancel()
+
+
+def failing(node: SimulatedNode, bus_id: str, fault: str) -> Faults:
+    return node.faults.with_fault(bus_id, fault)

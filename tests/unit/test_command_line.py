@@ -1,0 +1,172 @@
+"""What the command line takes, and what it says of what it does not take."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moffett_device_plugin.__main__ import build_parser, main
+from moffett_device_plugin.settings import ServeSettings, Values, serve_settings
+from tests.support.fakehost import FakeHost
+
+
+def settings(*flags: str, **env: str) -> ServeSettings:
+    return serve_settings(Values(build_parser().parse_args(["serve", *flags]), env))
+
+
+def test_the_defaults_are_those_of_the_manual() -> None:
+    default = settings()
+    assert str(default.hardware.host_root) == "/"
+    assert str(default.kubelet_dir) == "/var/lib/kubelet/device-plugins"
+    assert default.resource == "moffett.ai/spu"
+    assert default.hardware.smi is None
+    assert default.hardware.simulate == ()
+
+
+def test_a_variable_stands_for_each_flag_and_the_flag_wins() -> None:
+    env = {"SPU_SIMULATE": "1xS30", "SPU_RESOURCE_NAME": "example.com/a", "SPU_LOG_FORMAT": "json"}
+    assert settings(**env).hardware.simulate == ("S30",)
+    assert settings(**env).log.form == "json"
+    assert settings("--resource-name", "example.com/b", **env).resource == "example.com/b"
+    assert settings(SPU_SIMULATE="").hardware.simulate == ()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "remedy"),
+    [
+        ("--host-root", "/nowhere/at/all", "there is no such directory"),
+        ("--kubelet-dir", "relative", "use an absolute path"),
+        ("--kubelet-dir", "/etc/passwd", "it is not a directory"),
+        ("--kubelet-dir", "/" + "x" * 100, "use one of up to"),
+        ("--resource-name", "spu", "use DOMAIN/NAME"),
+        ("--resource-name", "moffett.ai/", "use DOMAIN/NAME"),
+        ("--resource-name", "kubernetes.io/spu", "outside kubernetes.io"),
+        ("--resource-name", "Moffett.ai/spu", "use DOMAIN/NAME"),
+        ("--simulate", "8xS31", "products: S4, S10, S30"),
+        ("--simulate", "S30", "use COUNTxPRODUCT"),
+        ("--simulate", "99999xS30", "at most 4096 chips"),
+        ("--mx-smi", "mx-smi 'unclosed", "write it as for a shell"),
+        ("--mx-smi-timeout", "forever", "from 0.1 to 60"),
+        ("--mx-smi-interval", "0", "from 0.5 to 3600"),
+        ("--recovery-seconds", "-1", "from 0 to 3600"),
+        ("--control-node", "spuctl", "use a pattern below /dev"),
+        ("--log-level", "loud", "use one of debug, info, warning, error"),
+        ("--log-format", "xml", "use one of text, json"),
+        ("--placement", "random", "use one of compact, spread, none"),
+        ("--health", "over-temp=1", "did you mean over-temperature?"),
+    ],
+)
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_a_wrong_value_stops_the_start_with_one_line(
+    flag: str,
+    value: str,
+    remedy: str,
+    by_variable: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = flag
+    argv = ["serve", f"{flag}={value}"]
+    if by_variable:
+        key = "SPU_" + flag[2:].replace("-", "_").upper()
+        monkeypatch.setenv(key, value)
+        argv = ["serve"]
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    if "up to" not in remedy:
+        assert key in error
+    assert remedy in error
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["sevre"], ["serve", "--hots-root", "/"], ["devices", "-o", "x"]]
+)
+def test_a_wrong_command_line_is_one_line_too(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def devices(host: FakeHost, *flags: str) -> list[dict[str, object]]:
+    command = [sys.executable, "-m", "moffett_device_plugin", "devices", "-o", "json"]
+    done = subprocess.run(
+        [*command, "--host-root", str(host.root), *flags],
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert done.stderr == ""
+    listed = json.loads(done.stdout)
+    assert isinstance(listed, list)
+    return listed
+
+
+def test_devices_as_json(host: FakeHost) -> None:
+    host.s30(0x34)
+    host.function("0000:40:00.0", ("pci0000:33", "0000:33:05.0"), device="0x7004", numa=-1)
+    host.smi_table(
+        "2, 0:36:00.0, 2023243080104, 43 C",
+        "0, 0:37:00.0, 2023243080104, 44 C",
+        "1, 0:38:00.0, 2023243080104, 45 C",
+        columns="index, pci.bus_id, serial, temperature",
+    )
+    listed = devices(host)
+    first, last = listed[0], listed[-1]
+    assert first["id"] == first["bus_id"] == "0000:36:00.0"
+    assert (first["index"], first["card"], first["numa_node"]) == (2, "2023243080104", 0)
+    assert first["device_nodes"] == ["/dev/spu0"]
+    assert (first["driver"], first["healthy"], first["reasons"]) == ("moffett", True, [])
+    assert first["telemetry"]["temperature_celsius"] == 43.0  # type: ignore[index]
+    assert (last["card"], last["numa_node"], last["healthy"]) == (None, None, False)
+    assert [r["code"] for r in last["reasons"]] == ["firmware-not-loaded"]  # type: ignore
+
+
+def test_devices_without_mx_smi(host: FakeHost) -> None:
+    host.function("0000:36:00.0", driver=None, node=None)
+    (device,) = devices(host)
+    assert device["product"] == "S30"
+    assert device["telemetry"] is None
+    codes = [reason["code"] for reason in device["reasons"]]  # type: ignore[attr-defined]
+    assert codes == ["no-driver", "no-device-node"]
+
+
+def test_the_table_names_every_device_and_why_it_is_sick(host: FakeHost) -> None:
+    host.s30(0x34)
+    host.set("0000:37:00.0", "config", b"\xff" * 64)
+    done = subprocess.run(
+        [sys.executable, "-m", "moffett_device_plugin", "devices", "--host-root", host.root],
+        capture_output=True, text=True, check=True, timeout=30,
+        env={**os.environ, "TERM": "dumb"},
+    )  # fmt: skip
+    assert "\x1b" not in done.stdout
+    for text in ("0000:36:00.0", "0000:37:00.0", "0000:38:00.0", "config-unreadable", "2 healthy"):
+        assert text in done.stdout
+
+
+def test_a_node_without_spus_says_so(host: FakeHost, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "--host-root", str(host.root)]) == 0
+    assert "no SPU" in capfd.readouterr().out
+    assert devices(host) == []
+
+
+def test_simulate_refuses_what_does_not_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["simulate", "--simulate", "1xS4", "--simulate-control", str(tmp_path / "c.json")]
+    for words, remedy in (
+        (["fail", "0000:99:00.0", "ecc"], "use one of the node's, such as 0000:34:00.0"),
+        (["fail", "0000:34:00.0", "melt"], "use one of gone, config"),
+        (["fail", "node", "ecc"], "use one of smi-silent, sola-old"),
+    ):
+        assert main([*base, *words]) == 2
+        assert remedy in capsys.readouterr().err
+    (tmp_path / "c.json").write_text("{not json")
+    assert main([*base, "status"]) == 2
+    assert "delete it" in capsys.readouterr().err

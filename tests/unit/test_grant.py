@@ -1,0 +1,61 @@
+"""What a container gets with its devices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from moffett_device_plugin.allocation.allocator import NodeAllocator
+from moffett_device_plugin.allocation.grant import RefusalError, UnknownDeviceError, grant
+from moffett_device_plugin.allocation.placement import PlacementError
+from moffett_device_plugin.hardware.facts import DeviceNode
+from moffett_device_plugin.hardware.simulation import Faults
+from moffett_device_plugin.latest import Latest
+from moffett_device_plugin.resources import advertise
+from tests.support.values import ids_of, state_of
+
+IDS = ids_of("2xS30")
+
+
+def test_nodes_and_environment_name_the_devices_in_bus_order() -> None:
+    granted = grant([IDS[4], IDS[1]], state_of("2xS30"))
+    assert [node.container_path for node in granted.nodes] == ["/dev/spu-sim1", "/dev/spu-sim4"]
+    assert granted.envs == {
+        "MOFFETT_SPU_IDS": f"{IDS[1]},{IDS[4]}",
+        "MOFFETT_SPU_INDEXES": "1,4",
+        "MOFFETT_SPU_BUS_IDS": f"{IDS[1]},{IDS[4]}",
+    }
+
+
+def test_control_nodes_are_given_once() -> None:
+    state = state_of("2xS30")
+    control = DeviceNode("/dev/spuctl", "/dev/spuctl")
+    state = replace(state, snapshot=replace(state.snapshot, control_nodes=(control,)))
+    assert grant(IDS[:3], state).nodes.count(control) == 1
+
+
+def test_an_unhealthy_device_is_refused_with_its_reason() -> None:
+    state = state_of("2xS30", Faults().with_fault(IDS[1], "ecc"))
+    with pytest.raises(RefusalError, match=rf"{IDS[1]} is unhealthy: ecc-uncorrected \(1 unc"):
+        grant(IDS[:2], state)
+
+
+def test_an_unknown_device_is_refused_by_name() -> None:
+    with pytest.raises(UnknownDeviceError, match=r"0000:99:00\.0"):
+        grant([IDS[0], "0000:99:00.0"], state_of("2xS30"))
+
+
+def test_the_preferred_devices_are_never_sick_ones() -> None:
+    state = Latest(state_of("2xS30", Faults().with_fault(IDS[0], "hot")))
+    allocator = NodeAllocator(state)
+    assert allocator.prefer([*IDS, "ghost"], [], 2) == (IDS[1], IDS[2])
+    with pytest.raises(PlacementError, match=f"{IDS[0]} must be in; device {IDS[0]} is unheal"):
+        allocator.prefer(IDS, [IDS[0]], 2)
+
+
+def test_a_sick_device_stays_on_the_list() -> None:
+    advertised = advertise(state_of("2xS30", Faults().with_fault(IDS[0], "hot")))
+    assert [device.id for device in advertised] == IDS
+    assert [device.healthy for device in advertised] == [False] + [True] * 5
+    assert [device.numa_node for device in advertised] == [0, 0, 0, 1, 1, 1]
