@@ -124,7 +124,7 @@ def test_an_old_sola_is_told_with_both_versions(short_dir: Path, host: FakeHost)
     host.sola("3.4.2")
 
     async def story(it: Running) -> None:
-        async with serve(it, "--host-root", str(host.root)) as served:
+        async with serve(it, "--host-root", str(host.root), "--recovery-seconds", "0") as served:
             event = await served.until_event("sola-too-old")
             assert (event["installed"], event["needed"]) == ("3.4.2", "3.5.0")
             await it.until(lambda: it.kubelet.capacity(RESOURCE) == 3)
