@@ -91,8 +91,13 @@ def their_client(path: Path, *options: tuple[str, Any]) -> Iterator[grpc.Channel
 
 
 async def ask(channel: grpc.Channel, method: str, request: bytes, **how: Any) -> bytes:
-    call = channel.unary_unary(f"/t.T/{method}")
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/t.T/{method}")
     return await within(asyncio.to_thread(call, request, timeout=how.pop("timeout", 10), **how))
+
+
+def listen(channel: grpc.Channel, method: str, request: bytes = b"") -> Any:
+    call: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/t.T/{method}")
+    return call(request, timeout=10)
 
 
 async def refusal(answer: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
@@ -173,7 +178,7 @@ def test_a_compressed_request_is_refused_as_unimplemented(short_dir: Path) -> No
 
 def test_more_calls_at_once_than_streams_are_all_answered(short_dir: Path) -> None:
     async def test(channel: grpc.Channel, *_: object) -> None:
-        call = channel.unary_unary("/t.T/Later")
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/t.T/Later")
         futures = [call.future(b"%d" % number, timeout=10) for number in range(4 * MAX_STREAMS)]
         answers = [await asyncio.to_thread(future.result) for future in futures]
         assert answers == [b"%d" % number for number in range(4 * MAX_STREAMS)]
@@ -183,11 +188,11 @@ def test_more_calls_at_once_than_streams_are_all_answered(short_dir: Path) -> No
 
 def test_a_stream_arrives_whole_and_ends_with_its_status(short_dir: Path) -> None:
     async def test(channel: grpc.Channel, *_: object) -> None:
-        count = channel.unary_stream("/t.T/Count")(b"100", timeout=10)
+        count = listen(channel, "Count", b"100")
         messages = await asyncio.to_thread(list, count)
         assert messages == [b"%d" % number * 3_000 for number in range(100)]
         assert count.code() is grpc.StatusCode.OK
-        fail = channel.unary_stream("/t.T/Fail")(b"", timeout=10)
+        fail = listen(channel, "Fail")
         assert await asyncio.to_thread(next, fail) == b"one"
         assert await refusal(asyncio.to_thread(next, fail)) == (grpc.StatusCode.UNAVAILABLE, TEXT)
 
@@ -197,7 +202,7 @@ def test_a_stream_arrives_whole_and_ends_with_its_status(short_dir: Path) -> Non
 @pytest.mark.parametrize("how", ["cancel", "close the channel"])
 def test_a_listener_that_leaves_is_noticed(short_dir: Path, how: str) -> None:
     async def test(channel: grpc.Channel, service: Service, _: object) -> None:
-        call = channel.unary_stream("/t.T/Watch")(b"")
+        call = listen(channel, "Watch")
         assert await asyncio.to_thread(next, call) == b"first"
         await within(service.started.wait())
         if how == "cancel":
@@ -221,7 +226,7 @@ def test_a_deadline_ends_the_call_on_both_sides(short_dir: Path) -> None:
 
 def test_a_server_that_closes_ends_its_streams(short_dir: Path) -> None:
     async def test(channel: grpc.Channel, service: Service, server: Server) -> None:
-        call = channel.unary_stream("/t.T/Watch")(b"")
+        call = listen(channel, "Watch")
         assert await asyncio.to_thread(next, call) == b"first"
         server.close()
         code, _ = await refusal(asyncio.to_thread(next, call))

@@ -127,7 +127,7 @@ def test_a_function_that_is_listed_before_its_files_are_there(host: FakeHost) ->
     watch(host, play)
 
 
-def test_driver_and_node_come_after_the_function(host: FakeHost) -> None:
+def test_driver_and_node_come_after_the_function(host: FakeHost, by: str) -> None:
     path = host.function(CHIP, driver=None, node=None)
 
     async def play(node: Watched) -> None:

@@ -21,7 +21,7 @@ from .messages import Code, StatusError
 
 _WINDOW = messages.MAX_RESPONSE + 64
 #: A server that leaves this much unread while it goes on sending is cut off.
-_MAX_UNREAD = 16 * 1024 * 1024
+_MAX_UNREAD = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)

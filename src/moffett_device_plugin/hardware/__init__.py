@@ -32,7 +32,8 @@ class Hardware(Protocol):
         counters); it differs from the last one when a new `scan` is due."""
 
     def events(self) -> AsyncGenerator[None, None]:
-        """Yields after something on the bus may have changed. Ends only with its task."""
+        """Yields once when it begins to listen, and after that whenever something on
+        the bus may have changed. Ends only with its task."""
 
     async def query_smi(self) -> SmiReport:
         """One run of mx-smi. Raises SmiError, within a deadline of its own."""

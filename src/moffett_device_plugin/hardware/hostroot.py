@@ -127,6 +127,7 @@ class HostRoot:
                     if uevents.concerns_devices(message):
                         relevant.set()
 
+            relevant.set()  # for what happened before anybody listened
             async for _ in _signals(sock.fileno(), drain, relevant):
                 yield
 
@@ -141,6 +142,7 @@ class HostRoot:
                     relevant.set()
 
             watched = self._watch_tree(inotify)
+            relevant.set()  # for what happened before anybody listened
             async for _ in _signals(inotify.fd, drain, relevant):
                 yield
                 # What was made before its directory was watched told nobody.
@@ -170,11 +172,11 @@ class HostRoot:
         return frozenset(watches)
 
     async def _rescans(self) -> AsyncGenerator[None, None]:
-        known: list[str] | None = None
+        known: object = None
         while True:
-            names = sysfs.spu_bus_ids(self._sys)
-            if names != known:
-                known = names
+            seen = sysfs.outline(self._sys)
+            if seen != known:
+                known = seen
                 yield
             await asyncio.sleep(RESCAN_PERIOD)
 

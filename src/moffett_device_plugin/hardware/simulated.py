@@ -75,13 +75,18 @@ class SimulatedNode:
 
 @contextmanager
 def _watching(path: Path | None, load: Callable[[Path], None]) -> Iterator[None]:
-    """Calls `load` whenever the file at `path` is replaced or removed."""
+    """Calls `load` now, and whenever the file at `path` is replaced or removed."""
     if path is None:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    inotify = Inotify()
-    inotify.watch(path.parent, ENTRIES | Mask.CLOSE_WRITE)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        inotify = Inotify()
+        inotify.watch(path.parent, ENTRIES | Mask.CLOSE_WRITE)
+    except OSError as error:  # a read-only root, say: nothing can be broken then
+        log.warning("simulation-control-unavailable", extra={"file": path, "error": error})
+        yield
+        return
 
     def drain() -> None:
         if any(event.name == path.name for event in inotify.read()):
@@ -90,7 +95,7 @@ def _watching(path: Path | None, load: Callable[[Path], None]) -> Iterator[None]
     loop = asyncio.get_running_loop()
     loop.add_reader(inotify.fd, drain)
     try:
-        load(path)
+        load(path)  # for what was written before anybody listened
         yield
     finally:
         loop.remove_reader(inotify.fd)

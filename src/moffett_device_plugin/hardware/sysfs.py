@@ -309,3 +309,21 @@ def fingerprint(sys_root: str, bus_ids: tuple[str, ...]) -> object:
         (responding(f"{folder}/{bus_id}"), read(f"{folder}/{bus_id}/aer_dev_fatal"))
         for bus_id in bus_ids
     ]
+
+
+def outline(sys_root: str) -> object:
+    """What events would tell of, read cheaply: the functions, their drivers, and how
+    many directories each has (a device node's is one)."""
+    folder = f"{sys_root}/bus/pci/devices"
+    return [
+        (bus_id, link_name(f"{folder}/{bus_id}/driver"), _links_to(f"{folder}/{bus_id}"))
+        for bus_id in spu_bus_ids(sys_root)
+    ]
+
+
+def _links_to(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_ino, status.st_nlink
