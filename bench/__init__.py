@@ -1,0 +1,1 @@
+"""Measures device plugins from where the kubelet stands. See README.md."""
