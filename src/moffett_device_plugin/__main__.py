@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from . import __version__
 from .errors import ConfigurationError
@@ -20,34 +22,52 @@ from .settings import (
 PROGRAM = "moffett-device-plugin"
 
 
-def build_parser() -> Parser:
+def build_parser(chosen: str | None = None) -> Parser:
+    """With `chosen`, only that command's options are there: the daemon's start need
+    not pay for those of the others."""
     parser = Parser(prog=PROGRAM, description="Kubernetes Device Plugin for Moffett SPU cards.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} v{__version__}")
     # With `prog` argparse need not format a usage line for it (and import shutil).
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog=PROGRAM)
-
-    serve = commands.add_parser("serve", help="run the plugin (the DaemonSet's entry point)")
-    for options in (HARDWARE_OPTIONS, SERVE_OPTIONS, HEALTH_OPTIONS, LOG_OPTIONS):
-        add_options(serve, options)
-
-    devices = commands.add_parser("devices", help="print what the node has")
-    devices.add_argument(
-        "-o", "--output", choices=("table", "json"), default="table", help="(default: table)"
-    )
-    add_options(devices, HARDWARE_OPTIONS + HEALTH_OPTIONS)
-
-    demo = commands.add_parser("demo", help="the whole story on a simulated node, in seconds")
-    demo.add_argument("--json", action="store_true", help="print the events, one object a line")
-
-    simulate = commands.add_parser("simulate", help="break and mend the devices of `--simulate`")
-    from .commands.simulate import add_arguments
-
-    add_arguments(simulate)
+    for name, (help_text, add_arguments) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_text)
+        if chosen in (None, name):
+            add_arguments(command)
     return parser
 
 
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, HARDWARE_OPTIONS + SERVE_OPTIONS + HEALTH_OPTIONS + LOG_OPTIONS)
+
+
+def _add_devices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="(default: table)"
+    )
+    add_options(parser, HARDWARE_OPTIONS + HEALTH_OPTIONS)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the events, one object a line")
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    from .commands.simulate import add_arguments
+
+    add_arguments(parser)
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "serve": ("run the plugin (the DaemonSet's entry point)", _add_serve),
+    "devices": ("print what the node has", _add_devices),
+    "demo": ("the whole story on a simulated node, in seconds", _add_demo),
+    "simulate": ("break and mend the devices of a simulated node", _add_simulate),
+}
+
+
 def main(argv: list[str] | None = None) -> int:
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(next((w for w in words if w in COMMANDS), None)).parse_args(words)
     values = Values(arguments, os.environ)
     try:
         match arguments.command:

@@ -14,25 +14,10 @@ from moffett_device_plugin.grpc.connection import MAX_STREAMS
 from moffett_device_plugin.grpc.messages import frame as message
 from moffett_device_plugin.grpc.server import Server, Streaming, Unary
 from tests.support import http2
-from tests.support.http2 import END_HEADERS, END_STREAM, frame
+from tests.support.http2 import END_STREAM, HELLO, call, frame, headers
 from tests.support.running import within
 
-HELLO = message(b"hello")
 GREETING = http2.PREFACE + http2.settings()
-
-
-def headers(stream_id: int, fields: dict[str, str], *, ended: bool = False) -> bytes:
-    flags = END_HEADERS | (END_STREAM if ended else 0)
-    return frame(http2.HEADERS, flags, stream_id, http2.block(tuple(fields.items())))
-
-
-def call(
-    stream_id: int, path: str, body: bytes = HELLO, changed: dict[str, str | None] | None = None
-) -> bytes:
-    """A whole request, with some fields changed or (None) left out."""
-    fields = dict(http2.REQUEST) | {":path": path}
-    present = {name: text for name, text in (fields | (changed or {})).items() if text is not None}
-    return headers(stream_id, present) + frame(http2.DATA, END_STREAM, stream_id, body)
 
 
 class Peer:
@@ -198,6 +183,18 @@ def test_a_refused_call_does_not_come_back_by_its_trailers(short_dir: Path) -> N
         assert b"unknown method" in await peer.answer(1)
         await peer.answer(3)
         assert (service.produced, service.alive) == (0, 0)
+
+    with_server(test, short_dir)
+
+
+def test_refused_calls_that_never_end_take_no_places(short_dir: Path) -> None:
+    async def test(peer: Peer, *_: object) -> None:
+        unknown = dict(http2.REQUEST) | {":path": "/t.T/Nope"}
+        for stream_id in range(1, 4 * MAX_STREAMS, 2):
+            peer.writer.write(headers(stream_id, unknown))
+            assert b"unknown method" in await peer.answer(stream_id)
+        peer.writer.write(call(4 * MAX_STREAMS + 1, "/t.T/Echo"))
+        assert HELLO in await peer.answer(4 * MAX_STREAMS + 1)
 
     with_server(test, short_dir)
 

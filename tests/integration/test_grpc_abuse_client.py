@@ -20,8 +20,7 @@ OK = {":status": "200", "content-type": "application/grpc"}
 
 
 def headers(fields: dict[str, str], *, ended: bool = False) -> bytes:
-    flags = END_HEADERS | (END_STREAM if ended else 0)
-    return frame(http2.HEADERS, flags, 1, http2.block(tuple(fields.items())))
+    return http2.headers(1, fields, ended=ended)
 
 
 def data(payload: bytes, *, ended: bool = False) -> bytes:

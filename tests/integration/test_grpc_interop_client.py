@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from moffett_device_plugin.grpc.client import Channel
-from moffett_device_plugin.grpc.messages import Code, StatusError
+from moffett_device_plugin.grpc.messages import MAX_RESPONSE, Code, StatusError
 from tests.support.running import LIMIT, within
 
 TEXT = "芯片 0000:3b:00.0 is 100 % “gone”\n\tü"
@@ -96,11 +96,13 @@ def test_calls_at_the_same_time_do_not_mix(short_dir: Path) -> None:
 
 def test_a_stream_arrives_whole_even_to_a_slow_reader(short_dir: Path) -> None:
     async def test(channel: Channel, *_: object) -> None:
-        messages = []
-        async for message in channel.stream("/t.T/Count", b"300"):
-            messages.append(message)
+        number = size = 0
+        async for message in channel.stream("/t.T/Count", b"700"):
+            assert message == b"%d" % number * 10_000
+            number, size = number + 1, size + len(message)
             await asyncio.sleep(0)
-        assert messages == [b"%d" % number * 10_000 for number in range(300)]
+        assert number == 700
+        assert size > MAX_RESPONSE, "more than the window that the stream began with"
 
     with_their_server(test, short_dir)
 

@@ -24,6 +24,7 @@ REQUEST = (
     ("content-type", "application/grpc"),
     ("te", "trailers"),
 )
+HELLO = b"\x00\x00\x00\x00\x05hello"  # as a message of gRPC
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,20 @@ def block(headers: tuple[tuple[str, str], ...] = REQUEST) -> bytes:
 def request(stream_id: int, *, ended: bool = False) -> bytes:
     flags = END_HEADERS | (END_STREAM if ended else 0)
     return frame(HEADERS, flags, stream_id, block())
+
+
+def headers(stream_id: int, fields: dict[str, str], *, ended: bool = False) -> bytes:
+    flags = END_HEADERS | (END_STREAM if ended else 0)
+    return frame(HEADERS, flags, stream_id, block(tuple(fields.items())))
+
+
+def call(
+    stream_id: int, path: str, body: bytes = HELLO, changed: dict[str, str | None] | None = None
+) -> bytes:
+    """A whole request, with some fields changed or (None) left out."""
+    fields = dict(REQUEST) | {":path": path}
+    present = {name: text for name, text in (fields | (changed or {})).items() if text is not None}
+    return headers(stream_id, present) + frame(DATA, END_STREAM, stream_id, body)
 
 
 def sent(data: bytes) -> list[Seen]:

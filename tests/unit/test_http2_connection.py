@@ -112,6 +112,7 @@ def test_a_violation_ends_the_connection_and_every_open_stream(data: bytes, code
     connection = server()
     connection.receive(http2.request(1))
     assert fatal(connection, data) == (code, [StreamReset(1, code)])
+    assert not connection.is_open(1)
     assert connection.receive(http2.request(9)) == []
     assert connection.output() == b"", "said once is enough"
 

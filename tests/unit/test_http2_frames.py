@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moffett_device_plugin.grpc import frames
@@ -10,6 +10,7 @@ from moffett_device_plugin.grpc.frames import ErrorCode, Flag, Frame, Kind, Prot
 from tests.support import http2
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(Kind),
     st.integers(0, 255),
@@ -103,6 +104,7 @@ def test_settings_of_an_odd_length_are_refused(size: int) -> None:
     assert caught.value.code is ErrorCode.FRAME_SIZE_ERROR
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=400), st.binary(max_size=400))))
 def test_any_headers_are_read_by_a_standard_decoder(headers: list[tuple[bytes, bytes]]) -> None:
     decoded = hpack.Decoder(2**20).decode(frames.header_block(tuple(headers)), raw=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ..inventory import Device
 from ..latest import Latest
 from ..node import NodeState
 from .grant import Grant, grant, why_sick
 from .placement import Placement, PlacementError, Policy, place
-from .topology import build_tree
+from .topology import Tree, build_tree
 
 
 class NodeAllocator:
@@ -17,6 +18,9 @@ class NodeAllocator:
     def __init__(self, state: Latest[NodeState], policy: Policy = "compact") -> None:
         self._state = state
         self._policy = policy
+        self._devices: tuple[Device, ...] | None = None  # what the next two are made of
+        self._known: Mapping[str, Device] = {}
+        self._tree: Tree | None = None
 
     def prefer(self, available: Sequence[str], must: Sequence[str], size: int) -> Sequence[str]:
         return self.place(available, must, size).ids
@@ -31,14 +35,25 @@ class NodeAllocator:
         if set(sick) & set(must):
             raise PlacementError(_because(f"{', '.join(must)} must be in", sick, state))
         usable = [device_id for device_id in available if state.healthy(device_id)]
-        tree = build_tree(state.snapshot.devices)
+        self._prepare(state)
+        if self._tree is None:
+            self._tree = build_tree(state.snapshot.devices)
         try:
-            return place(tree, usable, must, size, policy=self._policy)
+            return place(self._tree, usable, must, size, policy=self._policy)
         except PlacementError as error:
             raise PlacementError(_because(str(error), sick, state)) from error
 
     def grant(self, ids: Sequence[str]) -> Grant:
-        return grant(ids, self._state.value)
+        state = self._state.value
+        self._prepare(state)
+        return grant(ids, state, self._known)
+
+    def _prepare(self, state: NodeState) -> None:
+        """Makes anew what depends on the devices, once for each change of them."""
+        if state.snapshot.devices is not self._devices:
+            self._devices = state.snapshot.devices
+            self._known = state.snapshot.by_id()
+            self._tree = None
 
 
 def _because(what: str, sick: Sequence[str], state: NodeState) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..hardware.facts import DeviceNode
+from ..hardware.pci import bus_order
 from ..inventory import Device
 from ..node import NodeState
 
@@ -31,18 +32,20 @@ class Grant:
     envs: Mapping[str, str]
 
 
-def grant(ids: Sequence[str], state: NodeState) -> Grant:
+def grant(ids: Sequence[str], state: NodeState, known: Mapping[str, Device] | None = None) -> Grant:
     """Raises RefusalError when a device is unknown or unhealthy: a container that
-    starts on a sick device fails later, and less clearly."""
-    known = state.snapshot.by_id()
-    unknown = [device_id for device_id in ids if device_id not in known]
+    starts on a sick device fails later, and less clearly. `known` is the snapshot's
+    devices by id, for callers that have it at hand."""
+    if known is None:
+        known = state.snapshot.by_id()
+    wanted = set(ids)
+    unknown = sorted(wanted - known.keys())
     if unknown:
-        raise UnknownDeviceError(f"unknown device {', '.join(sorted(unknown))} on this node")
-    sick = [device_id for device_id in sorted(set(ids)) if not state.healthy(device_id)]
+        raise UnknownDeviceError(f"unknown device {', '.join(unknown)} on this node")
+    devices = sorted((known[i] for i in wanted), key=lambda device: bus_order(device.id))
+    sick = [device.id for device in devices if not state.healthy(device.id)]
     if sick:
         raise RefusalError("; ".join(why_sick(device_id, state) for device_id in sick))
-    wanted = set(ids)
-    devices = [device for device in state.snapshot.devices if device.id in wanted]
     nodes: dict[str, DeviceNode] = {}
     for node in (*_nodes_of(devices), *state.snapshot.control_nodes):
         nodes.setdefault(node.container_path, node)

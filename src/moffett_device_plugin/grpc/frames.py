@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntEnum
+from functools import lru_cache
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_SIZE = 9
@@ -15,7 +16,9 @@ MAX_WINDOW = 2**31 - 1
 NO_TABLE = b"\x20"
 
 
-class Kind(IntEnum):
+class Kind:
+    """Frame types. Plain numbers, like flags: enums cost 20 us of every call."""
+
     DATA = 0
     HEADERS = 1
     PRIORITY = 2
@@ -28,7 +31,9 @@ class Kind(IntEnum):
     CONTINUATION = 9
 
 
-class Flag(IntFlag):
+class Flag:
+    """What a frame's flag bits mean; some have two meanings, by frame type."""
+
     NONE = 0
     END_STREAM = 0x1
     ACK = 0x1
@@ -77,7 +82,7 @@ class Frame:
     payload: bytes
 
 
-def encode(kind: Kind, flags: int, stream_id: int, payload: bytes | memoryview = b"") -> bytes:
+def encode(kind: int, flags: int, stream_id: int, payload: bytes | memoryview = b"") -> bytes:
     return (
         len(payload).to_bytes(3, "big")
         + bytes((kind, flags))
@@ -143,6 +148,7 @@ def window_update(stream_id: int, increment: int) -> bytes:
     return encode(Kind.WINDOW_UPDATE, Flag.NONE, stream_id, increment.to_bytes(4, "big"))
 
 
+@lru_cache(maxsize=64)  # a server says the same few things over and over
 def header_block(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """HPACK without compression state: each field literal, never indexed.
 

@@ -55,6 +55,7 @@ class PciFunction:
     driver: str | None
     numa_node: int | None
     nodes: tuple[DeviceNode, ...]
+    node_classes: frozenset[str] = frozenset()  # the device classes of these nodes
     missing_nodes: tuple[str, ...] = ()  # told by sysfs, absent from the host's /dev
     responding: bool = True  # False: configuration space reads all ones
     link: Link = Link()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..inotify import ENTRIES, Inotify, Mask
-from . import sysfs, uevents
+from . import nodes, sysfs, uevents
 from .facts import BusScan, DeviceNode, PciFunction, SmiReport
 from .mounts import file_system_of, mountinfo
 from .smi_command import SmiCommand, launch_of
@@ -50,21 +50,25 @@ class HostRoot:
         return self._smi.present
 
     def scan(self) -> BusScan:
-        functions = [
-            self._with_missing_nodes(function)
-            for bus_id in sysfs.spu_bus_ids(self._sys)
-            if (function := sysfs.read_function(self._sys, bus_id)) is not None
-        ]
-        if not functions:
+        bus_ids = sysfs.spu_bus_ids(self._sys)
+        if not bus_ids:
             return BusScan()
-        control = {
-            node.host_path: node for node in sysfs.control_nodes(self._sys, functions, self._globs)
-        }
+        devices = nodes.list_character_devices(self._sys)
+        functions: list[PciFunction] = []
+        for bus_id in bus_ids:
+            found = nodes.nodes_of_function(
+                self._sys, bus_id, devices, walk=not self._sysfs_is_real
+            )
+            function = sysfs.read_function(self._sys, bus_id, found)
+            if function is not None:
+                functions.append(self._with_missing_nodes(function))
+        shared = nodes.control_nodes(self._sys, functions, self._globs, devices)
+        control = {node.host_path: node for node in shared}
         own = {node.host_path for function in functions for node in function.nodes}
         for path in self._globbed_nodes():
             if path not in own:
                 control.setdefault(path, DeviceNode(path, path))
-        return BusScan(tuple(functions), tuple(control[path] for path in sorted(control)))
+        return BusScan(tuple(functions), tuple(control.values()))
 
     def fingerprint(self, scan: BusScan) -> object:
         return sysfs.fingerprint(self._sys, tuple(f.bus_id for f in scan.functions))

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from fnmatch import fnmatchcase
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .facts import AerCounts, DeviceNode, Link, PciFunction
 from .pci import (
@@ -23,10 +22,15 @@ from .pci import (
     sysfs_bus_id,
 )
 
-#: Classes that unrelated drivers share: being in one says nothing about the SPU.
-GENERIC_CLASSES = frozenset(
-    {"accel", "drm", "graphics", "hwmon", "input", "mem", "misc", "tty", "vfio", "block"}
-)
+
+@dataclass(frozen=True, slots=True)
+class FoundNode:
+    """A character device, and the class (`subsystem`) that its driver put it in."""
+
+    node: DeviceNode
+    subsystem: str | None
+
+
 _ALL_ONES = b"\xff\xff\xff\xff"
 _LIMIT = 65_536  # no sysfs attribute is longer than a page
 
@@ -97,8 +101,11 @@ def _is_spu(path: str) -> bool:
     return pci_class is not None and pci_class >> 16 == BASE_CLASS_ACCELERATOR
 
 
-def read_function(sys_root: str, bus_id: str) -> PciFunction | None:
-    """One function; None when it left while it was read."""
+def read_function(
+    sys_root: str, bus_id: str, nodes: Sequence[FoundNode] = ()
+) -> PciFunction | None:
+    """One function, with the nodes that were found for it; None when it left while it
+    was read."""
     path = f"{sys_root}/bus/pci/devices/{bus_id}"
     real = os.path.realpath(path)
     device_id = read_int(f"{path}/device")
@@ -115,19 +122,14 @@ def read_function(sys_root: str, bus_id: str) -> PciFunction | None:
         subsystem_id=read_int(f"{path}/subsystem_device"),
         driver=link_name(f"{path}/driver"),
         numa_node=None if numa is None or numa < 0 else numa,
-        nodes=tuple(sorted(character_devices(sys_root, real), key=_by_path)),
+        nodes=tuple(found.node for found in nodes),
+        node_classes=frozenset(found.subsystem for found in nodes if found.subsystem),
         responding=responding(path),
         link=_link(path),
         aer=_aer(path),
         switch=_on_card_switch(sys_root, ancestors, device_id or 0),
         incarnation=incarnation,
     )
-
-
-def _by_path(node: DeviceNode) -> list[str | int]:
-    """Natural order, so that spu10 follows spu9."""
-    parts = re.split(r"(\d+)", node.host_path)
-    return [int(part) if part.isdigit() else part for part in parts]
 
 
 def _ancestors(real: str) -> tuple[str, ...]:
@@ -158,102 +160,6 @@ def _on_card_switch(sys_root: str, ancestors: tuple[str, ...], device_id: int) -
         for port in (upstream, downstream)
     }
     return upstream if kinds == {ON_CARD_SWITCH} else None
-
-
-# -- device nodes ---------------------------------------------------------------
-
-
-def character_devices(sys_root: str, real: str) -> Iterator[DeviceNode]:
-    """Every character device below the function's directory `real`."""
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(real):
-        # Another function below this one (it is a bridge then) has its own nodes.
-        folders[:] = [name for name in folders if sysfs_bus_id(name) is None and name != "power"]
-        if "dev" in files and folder != real:
-            node = _node_of(folder)
-            if node is not None:
-                seen.add(node.host_path)
-                yield node
-    # The same by number: /sys/dev/char holds a link for every character device.
-    for entry in _char_links(sys_root):
-        target = os.path.realpath(entry)
-        if target.startswith(real + "/"):
-            node = _node_of(target)
-            if node is not None and node.host_path not in seen:
-                seen.add(node.host_path)
-                yield node
-
-
-def _char_links(sys_root: str) -> Iterator[str]:
-    try:
-        with os.scandir(f"{sys_root}/dev/char") as entries:
-            yield from (entry.path for entry in entries)
-    except OSError:
-        return
-
-
-def _node_of(folder: str) -> DeviceNode | None:
-    """The node of a sysfs device directory, None for a block device or no device."""
-    if not os.path.isdir(folder):  # noqa: PTH112  (a link that outlived its device)
-        return None
-    if link_name(f"{folder}/subsystem") == "block" or Path(folder).parent.name == "block":
-        return None
-    uevent = read_text(f"{folder}/uevent") or ""
-    fields = dict(line.split("=", 1) for line in uevent.splitlines() if "=" in line)
-    # sysfs writes a '/' inside a device's name as '!'.
-    name = fields.get("DEVNAME") or Path(folder).name.replace("!", "/")
-    name = name.removeprefix("/dev/")
-    if not name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
-        return None
-    return DeviceNode(f"/dev/{name}", f"/dev/{name}")
-
-
-def control_nodes(
-    sys_root: str, functions: list[PciFunction], globs: tuple[str, ...]
-) -> tuple[DeviceNode, ...]:
-    """Nodes that belong to no function but to all: of the SPUs' own class or driver
-    below devices/virtual, and those whose path matches one of `globs`."""
-    own = {node.host_path for function in functions for node in function.nodes}
-    found: dict[str, DeviceNode] = {}
-    for name in sorted(_owners(sys_root, functions) - GENERIC_CLASSES):
-        folder = f"{sys_root}/devices/virtual/{name}"
-        for path, _, files in os.walk(folder):
-            if "dev" in files and (node := _node_of(path)) is not None:
-                found[node.host_path] = node
-    drivers = {function.driver for function in functions if function.driver}
-    for path in _virtual_devices_of(sys_root, drivers):
-        if (node := _node_of(path)) is not None:
-            found[node.host_path] = node
-    if globs:
-        for entry in _char_links(sys_root):
-            node = _node_of(entry)
-            if node is not None and any(fnmatchcase(node.host_path, glob) for glob in globs):
-                found[node.host_path] = node
-    return tuple(sorted((n for p, n in found.items() if p not in own), key=_by_path))
-
-
-def _owners(sys_root: str, functions: list[PciFunction]) -> set[str]:
-    """The names of the SPUs' drivers and of the classes that their nodes are in."""
-    names = {function.driver for function in functions if function.driver}
-    for function in functions:
-        folder = os.path.realpath(f"{sys_root}/bus/pci/devices/{function.bus_id}")
-        for path, _, files in os.walk(folder):
-            if "dev" in files and (subsystem := link_name(f"{path}/subsystem")):
-                names.add(subsystem)
-    return names
-
-
-def _virtual_devices_of(sys_root: str, drivers: set[str]) -> Iterator[str]:
-    """Virtual devices that say they are bound to one of the SPUs' drivers."""
-    if not drivers:
-        return
-    for entry in _char_links(sys_root):
-        target = os.path.realpath(entry)
-        if "/devices/virtual/" in target and (
-            link_name(f"{target}/driver") in drivers
-            or link_name(f"{target}/device/driver") in drivers
-        ):
-            yield target
 
 
 # -- registers and counters -------------------------------------------------------

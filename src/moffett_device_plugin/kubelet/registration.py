@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
 from ..grpc.client import Channel
-from ..grpc.messages import StatusError
+from ..grpc.messages import Code, StatusError
 
 TIMEOUT = 10.0
 
@@ -34,4 +34,6 @@ async def register(kubelet_socket: Path, endpoint: str, resource: str, *, prefer
     except OSError as error:
         raise RegistrationError(error.strerror or str(error), kubelet_is_there=False) from error
     except StatusError as error:
-        raise RegistrationError(error.text, kubelet_is_there=True) from error
+        # A connection that broke is a kubelet that ended, not one that said no.
+        answered = error.code is not Code.UNAVAILABLE
+        raise RegistrationError(error.text, kubelet_is_there=answered) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -116,7 +118,9 @@ class DevicePluginService:
                     container_path=node.container_path,
                     permissions=node.permissions,
                 )
-            log.info("allocated", extra={"devices": ids})
+            # The line is written after the answer: no kubelet has to wait for it.
+            write = partial(log.info, "allocated", extra={"devices": ids})
+            asyncio.get_running_loop().call_soon(write)
         return response.SerializeToString()
 
     def _pre_start(self, request: bytes) -> bytes:
