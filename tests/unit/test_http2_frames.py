@@ -12,14 +12,14 @@ from tests.support import http2
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(Kind),
+    st.integers(0, 9),
     st.integers(0, 255),
     st.integers(0, 2**31 - 1),
     st.binary(max_size=300),
     st.binary(max_size=20),
 )
 def test_a_frame_survives_the_wire_and_what_follows_it_stays(
-    kind: Kind, flags: int, stream_id: int, payload: bytes, rest: bytes
+    kind: int, flags: int, stream_id: int, payload: bytes, rest: bytes
 ) -> None:
     wire = frames.encode(kind, flags, stream_id, payload)
     assert wire == http2.frame(kind, flags, stream_id, payload)
@@ -69,7 +69,7 @@ def test_the_largest_allowed_frame_is_taken() -> None:
     ],
 )
 def test_padding_and_priority_are_taken_off(
-    kind: Kind, flags: Flag, payload: bytes, expected: bytes
+    kind: int, flags: Flag, payload: bytes, expected: bytes
 ) -> None:
     assert frames.unpadded(Frame(kind, flags, 1, payload)) == expected
 
@@ -84,7 +84,7 @@ def test_padding_and_priority_are_taken_off(
     ],
 )
 def test_more_padding_or_priority_than_payload_is_refused(
-    kind: Kind, flags: Flag, payload: bytes, code: ErrorCode
+    kind: int, flags: Flag, payload: bytes, code: ErrorCode
 ) -> None:
     with pytest.raises(ProtocolError) as caught:
         frames.unpadded(Frame(kind, flags, 1, payload))
