@@ -22,7 +22,7 @@ OURS = "moffett-device-plugin serve --kubelet-dir {dir}"
 #: What is measured when no --plugin is given: the same product in three states.
 DEFAULTS = {
     "simulated": f"{OURS} --simulate {{spec}}",
-    "sysfs": f"{OURS} --host-root {{host}} --mx-smi ''",
+    "sysfs": f"{OURS} --host-root {{host}} --mx-smi none",
     "sysfs+mx-smi": f"{OURS} --host-root {{host}}",
 }
 

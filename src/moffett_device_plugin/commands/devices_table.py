@@ -37,11 +37,16 @@ def print_table(state: NodeState, console: Console | None = None) -> None:
     healthy = sum(verdict.healthy for verdict in state.verdicts.values())
     smi = snapshot.smi
     console.print(
-        f"{len(snapshot.devices)} devices on {len(cards)} cards, {healthy} healthy;"
+        f"{_count(len(snapshot.devices), 'device')} on {_count(len(cards), 'card')},"
+        f" {healthy} healthy;"
         f" SOLA {snapshot.sola_version or 'unknown'}, driver {snapshot.driver_version or 'unknown'}"
         + ("" if smi.present else "; no mx-smi: sysfs alone")
         + (f"; mx-smi failed: {escape(smi.error)}" if smi.error else "")
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _card_title(device: Device) -> str:

@@ -1,0 +1,1 @@
+"""Builds the container image from Debian's and PyPI's packages, without a container engine."""

@@ -1,0 +1,1 @@
+"""A real single-node Kubernetes cluster of plain processes, for end-to-end tests."""
