@@ -47,6 +47,12 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
     add_options(parser, HARDWARE_OPTIONS + HEALTH_OPTIONS)
 
 
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    from .commands.explain import add_arguments
+
+    add_arguments(parser)
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the events, one object a line")
 
@@ -60,6 +66,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "serve": ("run the plugin (the DaemonSet's entry point)", _add_serve),
     "devices": ("print what the node has", _add_devices),
+    "explain": ("show which devices a pod would get, and why", _add_explain),
     "demo": ("the whole story on a simulated node, in seconds", _add_demo),
     "simulate": ("break and mend the devices of a simulated node", _add_simulate),
 }
@@ -79,6 +86,10 @@ def main(argv: list[str] | None = None) -> int:
                 from .commands.devices import run as run_devices
 
                 return run_devices(values, arguments.output)
+            case "explain":
+                from .commands.explain import run as run_explain
+
+                return run_explain(values, arguments)
             case "demo":
                 from .commands.demo import run as run_demo
 

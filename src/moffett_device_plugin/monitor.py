@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .hardware import Hardware, SmiError
-from .hardware.facts import BusScan
 from .health.judge import Memories, judge
 from .health.policy import HealthPolicy
 from .inventory import Snapshot, observe_bus, observe_silence, observe_smi
@@ -47,7 +46,6 @@ class Monitor:
         self._clock = clock
         self._pace = pace
         self._memories: Memories = {}
-        self._scan = BusScan()
         self._fingerprint: object = None
         self._smi_due = asyncio.Event()
         self._judge_due = asyncio.Event()
@@ -65,10 +63,10 @@ class Monitor:
 
     def look(self) -> None:
         """One look at the bus, here and now."""
-        self._scan = self._hardware.scan()
-        self._fingerprint = self._hardware.fingerprint(self._scan)
+        scan = self._hardware.scan()
+        self._fingerprint = self._hardware.fingerprint()
         before = self.state.value.snapshot
-        after = observe_bus(before, self._scan, self._hardware.sola_version())
+        after = observe_bus(before, scan, self._hardware.sola_version())
         settled = self.state.value.settled or not self._hardware.has_smi
         if _came_up(before, after):
             self._smi_due.set()  # who they are, and whether their firmware is loaded
@@ -98,7 +96,7 @@ class Monitor:
         while True:
             await asyncio.sleep(self._pace.pulse)
             since_scan += self._pace.pulse
-            changed = self._hardware.fingerprint(self._scan) != self._fingerprint
+            changed = self._hardware.fingerprint() != self._fingerprint
             if changed or since_scan >= self._pace.full_scan:
                 since_scan = 0.0
                 self.look()

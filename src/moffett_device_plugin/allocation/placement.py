@@ -37,6 +37,38 @@ class Placement:
     distance: int
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a set is compared by. `fragmentation` has the sum for each level, the one
+    that matters most first; `places` are those of its devices in bus order."""
+
+    distance: int
+    fragmentation: Mapping[Level, int]
+    places: tuple[int, ...]
+
+    def rank(self, policy: Policy) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+        """The least rank is the best; no two sets have the same."""
+        if policy == "none":
+            return 0, (), self.places
+        sign = -1 if policy == "spread" else 1
+        return sign * self.distance, tuple(self.fragmentation.values()), self.places
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A subtree that can be left whole or broken: `left` devices of its `total`."""
+
+    level: Level
+    name: str
+    total: int
+    left: int
+
+    @property
+    def fragmentation(self) -> int:
+        """Nothing for a subtree left whole or used up, most for one half full."""
+        return self.left * (self.total - self.left)
+
+
 def place(
     tree: Tree,
     available: Collection[str],
@@ -45,10 +77,14 @@ def place(
     *,
     policy: Policy = "compact",
     costs: Mapping[Level, int] = COSTS,
+    exclude: Collection[str] = (),
 ) -> Placement:
-    """The best `size` devices of `available`, all of `must` among them.
+    """The best `size` devices of `available`, all of `must` and none of `exclude`
+    among them.
 
-    `must` counts as available. Raises PlacementError when there is no such set.
+    `must` counts as available. What is in `exclude` is not taken, but is still there
+    to be left: it counts for fragmentation. Raises PlacementError when there is no
+    such set.
     """
     order = _leaves(tree)
     place_of = {device_id: number for number, device_id in enumerate(order)}
@@ -58,9 +94,10 @@ def place(
     usable = (set(available) | set(must)) & place_of.keys()
     if size < len(set(must)):
         raise PlacementError(f"{size} devices were asked for, but {len(set(must))} must be in")
-    if size > len(usable):
-        raise PlacementError(f"{size} devices were asked for and {len(usable)} are available")
-    solver = _Solver(usable, frozenset(must), size, policy, costs, place_of)
+    takable = len(usable.difference(exclude))
+    if size > takable:
+        raise PlacementError(f"{size} devices were asked for and {takable} are available")
+    solver = _Solver(usable, frozenset(must), frozenset(exclude), size, policy, costs, place_of)
     value = solver.table(tree).value_of(size)
     mask = -value & ((1 << len(order)) - 1)
     # The lowest place has the highest bit, so that lower sets make smaller numbers.
@@ -84,6 +121,39 @@ def total_distance(tree: Tree, chosen: frozenset[str], costs: Mapping[Level, int
     return visit(tree)[1]
 
 
+def score(
+    tree: Tree,
+    available: Collection[str],
+    chosen: Collection[str],
+    costs: Mapping[Level, int] = COSTS,
+) -> Score:
+    """How good it is to take `chosen` of `available`."""
+    taken = frozenset(chosen)
+    sums = dict.fromkeys(reversed(_FRAGMENTS), 0)
+    for group in groups(tree, frozenset(available) - taken):
+        sums[group.level] += group.fragmentation
+    places = tuple(place for place, device_id in enumerate(_leaves(tree)) if device_id in taken)
+    return Score(total_distance(tree, taken, costs), sums, places)
+
+
+def groups(tree: Tree, left: Collection[str]) -> tuple[Group, ...]:
+    """Every subtree that fragmentation is counted for; the order depends on `tree`
+    alone, so that those of two choices can be compared one by one."""
+    found: list[Group] = []
+
+    def visit(node: Tree) -> tuple[int, int]:
+        if node.device_id is not None:
+            return 1, 1 if node.device_id in left else 0
+        below = [visit(child) for child in node.children]
+        total, rest = sum(t for t, _ in below), sum(r for _, r in below)
+        if node.level in _FRAGMENTS:
+            found.append(Group(node.level, node.name, total, rest))
+        return total, rest
+
+    visit(tree)
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
     """The least value for each number of devices chosen from a subtree: those of
@@ -102,6 +172,7 @@ class _Table:
 class _Solver:
     usable: Collection[str]
     must: Collection[str]
+    exclude: Collection[str]
     size: int
     policy: Policy
     costs: Mapping[Level, int]
@@ -121,7 +192,7 @@ class _Solver:
         if device_id in self.must:
             return _Table(1, [chosen], 1, 1)
         if device_id in self.usable:
-            return _Table(0, [0, chosen], 1, 1)
+            return _Table(0, [0] if device_id in self.exclude else [0, chosen], 1, 1)
         return _Table(0, [0], 0, 1)
 
     def _pair_cost(self, level: Level) -> int:
@@ -150,8 +221,7 @@ class _Solver:
         )
 
     def _with_fragmentation(self, table: _Table, level: Level) -> _Table:
-        """Adds r * (t - r) for what would be left, r of t: nothing for a subtree left
-        whole or used up, most for one left half full."""
+        """Adds what `Group.fragmentation` is for each number of devices left."""
         if self.policy == "none" or level not in _FRAGMENTS:
             return table
         shift = len(self.place_of) + _BITS * _FRAGMENTS.index(level)

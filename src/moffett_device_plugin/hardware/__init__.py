@@ -27,9 +27,10 @@ class Hardware(Protocol):
         """Everything the bus tells of its SPU functions. Never raises: what cannot
         be read is left out or None."""
 
-    def fingerprint(self, scan: BusScan) -> object:
+    def fingerprint(self) -> object:
         """A cheap digest of what can change without an event (config space, error
-        counters); it differs from the last one when a new `scan` is due."""
+        counters) in the functions of the last `scan`; a new scan is due when it differs
+        from what it was right after that."""
 
     def events(self) -> AsyncGenerator[None, None]:
         """Yields once when it begins to listen, and after that whenever something on

@@ -15,6 +15,7 @@ from ..inotify import ENTRIES, Inotify, Mask
 from . import nodes, sysfs, uevents
 from .facts import BusScan, DeviceNode, PciFunction, SmiReport
 from .mounts import file_system_of, mountinfo
+from .probes import Probes
 from .smi_command import SmiCommand, launch_of
 
 _CAP_SYS_CHROOT = 18
@@ -38,6 +39,7 @@ class HostRoot:
         self._root = root
         self._sys = str(root / "sys")
         self._globs = control_node_globs
+        self._probes = Probes()
         mounts = mountinfo()
         self._sysfs_is_real = file_system_of(root / "sys", mounts) == "sysfs"
         # A container's /dev is a copy made when it started, and says nothing.
@@ -51,6 +53,7 @@ class HostRoot:
 
     def scan(self) -> BusScan:
         bus_ids = sysfs.spu_bus_ids(self._sys)
+        self._probes.aim([f"{self._sys}/bus/pci/devices/{bus_id}" for bus_id in bus_ids])
         if not bus_ids:
             return BusScan()
         devices = nodes.list_character_devices(self._sys)
@@ -70,8 +73,8 @@ class HostRoot:
                 control.setdefault(path, DeviceNode(path, path))
         return BusScan(tuple(functions), tuple(control.values()))
 
-    def fingerprint(self, scan: BusScan) -> object:
-        return sysfs.fingerprint(self._sys, tuple(f.bus_id for f in scan.functions))
+    def fingerprint(self) -> object:
+        return self._probes.look()
 
     async def query_smi(self) -> SmiReport:
         return await self._smi.query()

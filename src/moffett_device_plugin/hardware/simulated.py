@@ -43,7 +43,7 @@ class SimulatedNode:
     def scan(self) -> BusScan:
         return bus_scan(self.layout, self.faults)
 
-    def fingerprint(self, scan: BusScan) -> object:
+    def fingerprint(self) -> object:
         return None  # every change here is an event
 
     async def query_smi(self) -> SmiReport:

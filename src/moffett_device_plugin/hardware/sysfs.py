@@ -208,15 +208,6 @@ def _aer_total(text: str | None) -> int | None:
     return sum(counts.values()) if counts else None
 
 
-def fingerprint(sys_root: str, bus_ids: tuple[str, ...]) -> object:
-    """What changes on the bus without an event, of these functions, read cheaply."""
-    folder = f"{sys_root}/bus/pci/devices"
-    return [
-        (responding(f"{folder}/{bus_id}"), read(f"{folder}/{bus_id}/aer_dev_fatal"))
-        for bus_id in bus_ids
-    ]
-
-
 def outline(sys_root: str) -> object:
     """What events would tell of, read cheaply: the functions, their drivers, and how
     many directories each has (a device node's is one)."""
