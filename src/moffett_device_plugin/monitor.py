@@ -25,8 +25,8 @@ class Pace:
     mx-smi. `smi_at_start`: how long the first run may hold up the first list.
     """
 
-    pulse: float = 0.5
-    full_scan: float = 30.0
+    pulse: float = 0.8
+    full_scan: float = 60.0
     smi: float = 5.0
     smi_at_start: float = 2.0
 

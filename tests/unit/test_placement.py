@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -131,6 +132,19 @@ def test_spread_takes_both_sockets() -> None:
 
 def test_none_takes_the_lowest() -> None:
     assert place(TREE, [IDS[11], IDS[2], IDS[5]], [], 2, policy="none").ids == (IDS[2], IDS[5])
+
+
+def test_the_lowest_in_bus_order_also_where_sockets_interleave() -> None:
+    devices = snapshot_of("6xS4").devices
+    interleaved = [
+        replace(device, function=replace(device.function, numa_node=number % 2, ancestors=()))
+        for number, device in enumerate(devices)
+    ]
+    ids = [device.id for device in interleaved]
+    tree = build_tree(interleaved)
+    assert place(tree, ids, [], 4, policy="none").ids == tuple(ids[:4])
+    assert place(tree, ids, [], 6).ids == tuple(ids)
+    assert place(tree, ids[1:], [], 1).ids == (ids[2],), "the socket that is already broken"
 
 
 @pytest.mark.parametrize(

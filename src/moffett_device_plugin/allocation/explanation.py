@@ -217,7 +217,7 @@ def _why(
             what = _more_fragmented(tree, level, available, best.ids, other.ids)
             return Why(
                 "fragmentation",
-                f"{near}, but {what} (fragmentation of {NAMES[level]}s: {more} against {less})",
+                f"{near}, but {what} (fragmentation by {NAMES[level]}: {more} against {less})",
             )
     return Why("order", f"{near} and no more fragmented, but later in bus order")
 

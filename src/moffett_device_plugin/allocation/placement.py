@@ -233,6 +233,15 @@ class _Solver:
 
 
 def _leaves(tree: Tree) -> list[str]:
-    if tree.device_id is not None:
-        return [tree.device_id]
-    return [device_id for child in tree.children for device_id in _leaves(child)]
+    """All devices, in their order on the node."""
+    chips: list[tuple[int, str]] = []
+
+    def visit(node: Tree) -> None:
+        if node.device_id is not None:
+            chips.append((node.order, node.device_id))
+        for child in node.children:
+            visit(child)
+
+    visit(tree)
+    chips.sort(key=lambda chip: chip[0])
+    return [device_id for _, device_id in chips]

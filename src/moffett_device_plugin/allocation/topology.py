@@ -38,18 +38,20 @@ COSTS: Mapping[Level, int] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A subtree; `device_id` for a chip, `children` for everything else."""
+    """A subtree; `device_id` for a chip, `children` for everything else. `order` is a
+    chip's place on the node: cards and sockets may interleave on the bus."""
 
     level: Level
     name: str
     children: tuple[Tree, ...] = ()
     device_id: str | None = None
+    order: int = 0
 
 
 def build_tree(devices: Iterable[Device]) -> Tree:
-    """The tree of a node's devices. Levels with a single child below them stay, for
-    they are where other devices could be; order is bus order throughout."""
-    paths = [(device, _path(device)) for device in devices]
+    """The tree of a node's devices, which come in bus order. Levels with a single child
+    below them stay, for they are where other devices could be."""
+    paths = [(order, device.id, _path(device)) for order, device in enumerate(devices)]
     return _subtree(Level.MACHINE, "machine", paths, 0)
 
 
@@ -73,15 +75,15 @@ def _path(device: Device) -> tuple[_Step, ...]:
 
 
 def _subtree(
-    level: Level, name: str, paths: list[tuple[Device, tuple[_Step, ...]]], depth: int
+    level: Level, name: str, paths: list[tuple[int, str, tuple[_Step, ...]]], depth: int
 ) -> Tree:
-    groups: dict[_Step, list[tuple[Device, tuple[_Step, ...]]]] = {}
-    for device, path in paths:
-        groups.setdefault(path[depth], []).append((device, path))
+    groups: dict[_Step, list[tuple[int, str, tuple[_Step, ...]]]] = {}
+    for member in paths:
+        groups.setdefault(member[2][depth], []).append(member)
     children: list[Tree] = []
     for (child_level, child_name), members in groups.items():
         if child_level is Level.CHIP:
-            children += [Tree(Level.CHIP, d.id, device_id=d.id) for d, _ in members]
+            children += [Tree(Level.CHIP, i, device_id=i, order=order) for order, i, _ in members]
         else:
             children.append(_subtree(child_level, child_name, members, depth + 1))
     return Tree(level, name, tuple(children))

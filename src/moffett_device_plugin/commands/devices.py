@@ -19,7 +19,7 @@ from ..settings import Values, hardware_settings, health_policy
 def run(values: Values, output: str) -> int:
     hardware, policy = hardware_settings(values), health_policy(values)
     quiet()  # what the daemon would log is what this command prints
-    state = asyncio.run(_look(Monitor(choose_hardware(hardware), policy, time.monotonic)))
+    state = asyncio.run(look_once(Monitor(choose_hardware(hardware), policy, time.monotonic)))
     if output == "json":
         described = [describe(device, state) for device in state.snapshot.devices]
         print(json.dumps(described, indent=2, ensure_ascii=False))
@@ -30,7 +30,8 @@ def run(values: Values, output: str) -> int:
     return 0
 
 
-async def _look(monitor: Monitor) -> NodeState:
+async def look_once(monitor: Monitor) -> NodeState:
+    """The node as one look at the bus and one run of mx-smi show it."""
     monitor.look()
     await monitor.ask_smi()
     return monitor.state.value

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rich.tree import Tree as Drawing
 
     from ..allocation.explanation import Branch, Chip, Choice, Explanation
-    from ..monitor import Monitor
     from ..node import NodeState
 
 WIDTH_OF_A_PIPE = 200
@@ -55,12 +54,13 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     from ..hardware.choose import choose_hardware
     from ..log import quiet
     from ..monitor import Monitor
+    from .devices import look_once
 
     size = _size(arguments.size)
     policy = arguments.policy or values[_PLACEMENT]
     hardware, health = hardware_settings(values), health_policy(values)
     quiet()  # what the daemon would log is what the tree shows
-    state = asyncio.run(_look(Monitor(choose_hardware(hardware), health, time.monotonic)))
+    state = asyncio.run(look_once(Monitor(choose_hardware(hardware), health, time.monotonic)))
     available = _ids("--available", arguments.available, state)
     must = _ids("--must", arguments.must, state) or ()
     try:
@@ -73,12 +73,6 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     else:
         print_text(explanation)
     return 0
-
-
-async def _look(monitor: Monitor) -> NodeState:
-    monitor.look()
-    await monitor.ask_smi()
-    return monitor.state.value
 
 
 def _size(text: str) -> int:
@@ -239,13 +233,11 @@ def _lines(choice: Choice) -> list[str]:
     """The set, what it costs, and what it leaves behind."""
     from ..allocation.explanation import NAMES
 
-    fragments = [
-        f"{NAMES[level]}s {amount}" for level, amount in choice.score.fragmentation.items()
-    ]
+    fragments = [f"{NAMES[level]} {amount}" for level, amount in choice.score.fragmentation.items()]
     return [
         ", ".join(choice.ids),
         f"distance {choice.score.distance}{_sum(choice)}",
-        f"fragmentation: {', '.join(fragments)}",
+        f"fragmentation by {', '.join(fragments)}",
     ]
 
 

@@ -159,9 +159,9 @@ class ResourcePlugin:
         )
 
     async def _listening(self, listener: Listener) -> bool:
-        first = listener.ever_listened
+        again = listener.ever_listened
         try:
-            if await listener.ensure() and first:
+            if await listener.ensure() and again:
                 log.info("own-socket-made-again", extra={"socket": listener.path})
         except OSError as error:
             self._waiting(f"cannot listen on {listener.path}: {error.strerror}")
