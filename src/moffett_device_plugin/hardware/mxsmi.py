@@ -10,6 +10,7 @@ device. Values may carry units (`20480 MiB`, `43 C`) or not.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from .facts import SmiDevice, SmiReport, Telemetry
@@ -128,6 +129,7 @@ def _device(bus_id: str, row: dict[str, str]) -> SmiDevice:
     )
 
 
+@lru_cache(maxsize=512)  # most cells say what they said at the last run
 def number_of(text: str | None) -> float | None:
     """`20480 MiB`, `43 C`, `43` and `20 GiB` in base units; None for no number.
 
@@ -141,6 +143,7 @@ def number_of(text: str | None) -> float | None:
     return float(match[1]) * _SCALE.get(unit, 1.0)
 
 
+@lru_cache(maxsize=512)
 def text_of(text: str | None) -> str | None:
     """Printable text of a bounded length; None for `N/A` and its like."""
     if text is None or text.strip().lower() in _NOTHING:
