@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from . import __version__
 from .errors import ConfigurationError
-from .settings import (
+from .options import (
+    CONFIG_OPTION,
+    FILE_OPTIONS,
     HARDWARE_OPTIONS,
     HEALTH_OPTIONS,
-    LOG_OPTIONS,
-    SERVE_OPTIONS,
+    RESOURCE_OPTIONS,
     Parser,
     Values,
     add_options,
@@ -37,7 +38,7 @@ def build_parser(chosen: str | None = None) -> Parser:
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, HARDWARE_OPTIONS + SERVE_OPTIONS + HEALTH_OPTIONS + LOG_OPTIONS)
+    add_options(parser, (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS))
 
 
 def _add_devices(parser: argparse.ArgumentParser) -> None:

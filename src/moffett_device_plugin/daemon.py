@@ -8,17 +8,14 @@ import signal
 import time
 
 from . import __version__
-from .allocation.allocator import NodeAllocator
 from .hardware import Hardware
 from .hardware.choose import choose_hardware
 from .kubelet.directory import KubeletDirectory
-from .kubelet.plugin import Patience, ResourcePlugin
-from .kubelet.service import Advertisement
-from .latest import Latest
+from .kubelet.plugin import Patience
 from .monitor import Monitor, Pace
-from .node import NodeState
-from .resources import advertise
+from .offers import Offers
 from .settings import ServeSettings
+from .tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -34,52 +31,44 @@ class Daemon:
         patience: Patience | None = None,
     ) -> None:
         self.settings = settings
+        self.tally = Tally()
         self.monitor = Monitor(
-            hardware, settings.health, time.monotonic, pace or Pace(smi=settings.smi_interval)
+            hardware,
+            settings.health,
+            time.monotonic,
+            pace or Pace(smi=settings.smi_interval),
+            self.tally,
         )
         self.directory = KubeletDirectory(settings.kubelet_dir)
-        self.advertised: Latest[Advertisement] = Latest(())
-        self.plugin = ResourcePlugin(
-            settings.resource,
+        self.offers = Offers(
+            settings.terms,
+            self.monitor,
+            hardware,
             self.directory,
-            self.advertised,
-            NodeAllocator(self.monitor.state, settings.placement),
-            patience=patience or Patience(),
+            self.tally,
+            patience or Patience(),
         )
+        self._kubelet: object = None
+
+    @property
+    def registered(self) -> bool:
+        """Whether the kubelet listens for everything that is offered now."""
+        offers = self.offers.current
+        return bool(offers) and all(offer.registered for offer in offers)
 
     async def run(self) -> None:
         """Runs until it is cancelled; no task of it is left behind."""
+        self.directory.listing.listen(self._count_kubelets)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.directory.run())
+            tasks.create_task(self.offers.run())
             tasks.create_task(self.monitor.run())
-            tasks.create_task(self._advertise())
-            tasks.create_task(self.plugin.run())
 
-    async def _advertise(self) -> None:
-        version, told_idle = -1, False
-        while True:
-            state, version = await self.monitor.state.after(version)
-            # Before mx-smi has been heard, a sick device could pass for healthy.
-            if not state.settled:
-                continue
-            if not state.snapshot.devices and not told_idle:
-                told_idle = True
-                log.info("no-devices", extra={"effect": "nothing is advertised until one appears"})
-            self._advertise_state(state)
-
-    def _advertise_state(self, state: NodeState) -> None:
-        advertised = advertise(state)
-        if advertised != self.advertised.value:
-            self.advertised.set(advertised)
-            if self.plugin.registered:
-                log.info(
-                    "advertised",
-                    extra={
-                        "resource": self.settings.resource,
-                        "devices": len(advertised),
-                        "healthy": sum(device.healthy for device in advertised),
-                    },
-                )
+    def _count_kubelets(self) -> None:
+        kubelet = self.directory.listing.value.kubelet
+        if kubelet is not None and kubelet != self._kubelet:
+            self.tally.kubelet_starts += 1
+        self._kubelet = kubelet
 
 
 async def serve(settings: ServeSettings) -> None:
@@ -88,7 +77,7 @@ async def serve(settings: ServeSettings) -> None:
         "starting",
         extra={
             "version": __version__,
-            "resource": settings.resource,
+            "resources": [str(resource) for resource in settings.terms.resources],
             "kubelet_dir": settings.kubelet_dir,
             "host_root": settings.hardware.host_root,
             "simulated_cards": len(settings.hardware.simulate),

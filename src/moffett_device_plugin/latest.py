@@ -26,12 +26,15 @@ class Latest(Generic[T]):
         self.version += 1
         self._changed.set()
         self._changed = asyncio.Event()
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener()
 
     def listen(self, listener: Callable[[], object]) -> None:
         """Calls it after each `set`, at once; it must not wait or fail."""
         self._listeners.append(listener)
+
+    def forget(self, listener: Callable[[], object]) -> None:
+        self._listeners.remove(listener)
 
     async def after(self, version: int) -> tuple[T, int]:
         """The newest value once it is newer than `version`, and its own version."""

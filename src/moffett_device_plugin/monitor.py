@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .hardware import Hardware, SmiError
 from .health.judge import Memories, judge
@@ -14,6 +14,7 @@ from .inventory import Snapshot, observe_bus, observe_silence, observe_smi
 from .journal import tell_changes
 from .latest import Latest
 from .node import NodeState
+from .tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,13 @@ class Monitor:
         policy: HealthPolicy,
         clock: Callable[[], float],
         pace: Pace = Pace(),
+        tally: Tally | None = None,
     ) -> None:
         self._hardware = hardware
         self._policy = policy
         self._clock = clock
         self._pace = pace
+        self._tally = tally or Tally()
         self._memories: Memories = {}
         self._fingerprint: object = None
         self._smi_due = asyncio.Event()
@@ -72,17 +75,27 @@ class Monitor:
             self._smi_due.set()  # who they are, and whether their firmware is loaded
         self._publish(after, settled=settled)
 
+    def change(self, policy: HealthPolicy, smi_interval: float) -> None:
+        """Judges by another policy from now on, and asks mx-smi at another pace."""
+        self._policy = policy
+        self._pace = replace(self._pace, smi=smi_interval)
+        self._smi_due.set()
+        self._publish(self.state.value.snapshot)
+
     async def ask_smi(self) -> None:
         """One run of mx-smi, whatever comes of it."""
         began_at = self.state.value.snapshot.scan
         if not self._hardware.has_smi:
             self._publish(observe_silence(self.state.value.snapshot, None), settled=True)
             return
+        self._tally.smi_runs += 1
         try:
             report = await self._hardware.query_smi()
         except SmiError as error:
+            self._tally.smi_failures += 1
             self._publish(observe_silence(self.state.value.snapshot, str(error)), settled=True)
         else:
+            self._tally.smi_last_good = self._clock()
             self._publish(observe_smi(self.state.value.snapshot, report, began_at), settled=True)
 
     # -- the loops ------------------------------------------------------------------

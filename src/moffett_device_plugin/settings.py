@@ -1,25 +1,73 @@
-"""Settings: flags and environment variables to checked values.
-
-Each flag `--some-name` has an environment variable `SPU_SOME_NAME`; the flag wins,
-and an empty variable counts as none.
-"""
+"""Settings: what flags, environment variables and the configuration file come to."""
 
 from __future__ import annotations
 
-import argparse
-import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Protocol, cast
 
-from .allocation.placement import POLICIES, Policy
+from .allocation.delivery import Delivery
 from .errors import ConfigurationError
-from .health.policy import HealthPolicy, parse_rules
-from .log import LEVELS, Format
-from .resources import DEFAULT_RESOURCE, check_resource_name
+from .health.policy import HealthPolicy
+from .log import Format
+from .options import (
+    CONFIG_OPTION,
+    DEFAULT_CONTROL,
+    HARDWARE_OPTIONS,
+    HEALTH_OPTIONS,
+    LOG_OPTIONS,
+    RESOURCE_OPTIONS,
+    SERVE_OPTIONS,
+    Given,
+    Option,
+    Parser,
+    Values,
+    add_options,
+)
+from .resources import (
+    DEFAULT_RESOURCE,
+    SHARED_SUFFIX,
+    Resource,
+    Sharing,
+    check_disjoint,
+    check_resource_name,
+)
+from .selection import ANYTHING, Selector, normal
+from .terms import Calls, Terms
 
-DEFAULT_CONTROL = "/run/moffett-device-plugin/simulation.json"
+__all__ = [
+    "CONFIG_OPTION",
+    "HARDWARE_OPTIONS",
+    "HEALTH_OPTIONS",
+    "LOG_OPTIONS",
+    "RESOURCE_OPTIONS",
+    "SERVE_OPTIONS",
+    "HardwareSettings",
+    "LogSettings",
+    "Parser",
+    "ServeSettings",
+    "Values",
+    "add_options",
+    "hardware_settings",
+    "health_policy",
+    "log_settings",
+    "serve_settings",
+]
+
+#: The keys of `select` and `exclude` in the file, and what `Selector` calls them.
+SELECTOR_KEYS: Mapping[str, str] = {
+    "product": "products",
+    "serial": "serials",
+    "busId": "bus_ids",
+    "numaNode": "numa_nodes",
+    "index": "indexes",
+}
+_ALLOWED = {
+    "busId": "use a bus id such as 0000:36:00.0",
+    "numaNode": "use a number, 0 or more",
+    "index": "use a number, 0 or more",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,208 +95,21 @@ class ServeSettings:
     log: LogSettings
     health: HealthPolicy
     kubelet_dir: Path = Path("/var/lib/kubelet/device-plugins")
-    resource: str = DEFAULT_RESOURCE
-    placement: Policy = "compact"
+    terms: Terms = field(default_factory=Terms)
     smi_interval: float = 5.0
+    node_name: str = ""
+    cdi_dir: Path = Path("/var/run/cdi")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting: its flag, and how its text becomes a value. `parse` takes the
-    key that the text came from, for its errors, and the text."""
+class Item(Protocol):
+    """One of the file's `resources`: `key` says where it is."""
 
-    flag: str
-    default: str
-    parse: Callable[[str, str], Any]
-    help: str
-    metavar: str
-    repeatable: bool = False
+    key: str
 
-    @property
-    def env(self) -> str:
-        return "SPU_" + self.flag.removeprefix("--").replace("-", "_").upper()
+    def get(self, path: str) -> Given | None: ...
 
-    @property
-    def attribute(self) -> str:
-        return self.flag.removeprefix("--").replace("-", "_")
-
-
-# -- how each text is read ------------------------------------------------------------
-
-
-def _directory(key: str, text: str) -> Path:
-    path = Path(text)
-    if not path.is_absolute():
-        raise ConfigurationError(key, text, "use an absolute path")
-    if path.exists() and not path.is_dir():
-        raise ConfigurationError(key, text, "it is not a directory")
-    return path
-
-
-def _existing_directory(key: str, text: str) -> Path:
-    path = Path(text).absolute()
-    if not path.is_dir():
-        raise ConfigurationError(key, text, "there is no such directory")
-    return path
-
-
-def _command(key: str, text: str) -> str | None:
-    if not text:
-        return None
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise ConfigurationError(key, text, f"{error}; write it as for a shell") from error
-    return "" if words == ["none"] else text
-
-
-def _globs(key: str, text: str) -> tuple[str, ...]:
-    globs = tuple(part.strip() for part in text.split(",") if part.strip())
-    for glob in globs:
-        if not glob.startswith("/dev/"):
-            raise ConfigurationError(key, glob, "use a pattern below /dev, such as /dev/spu-ctl*")
-    return globs
-
-
-def _cards(key: str, text: str) -> tuple[str, ...]:
-    from .hardware.simulation import parse_spec
-
-    return parse_spec(text, key) if text else ()
-
-
-def _path(key: str, text: str) -> Path:
-    return Path(text).absolute()
-
-
-def _seconds(least: float, most: float) -> Callable[[str, str], float]:
-    def parse(key: str, text: str) -> float:
-        try:
-            value = float(text.removesuffix("s"))
-        except ValueError:
-            value = -1.0
-        if not least <= value <= most:
-            remedy = f"use a number of seconds from {least:g} to {most:g}"
-            raise ConfigurationError(key, text, remedy)
-        return value
-
-    return parse
-
-
-def _one_of(allowed: tuple[str, ...]) -> Callable[[str, str], str]:
-    def parse(key: str, text: str) -> str:
-        if text not in allowed:
-            raise ConfigurationError(key, text, f"use one of {', '.join(allowed)}")
-        return text
-
-    return parse
-
-
-def _resource(key: str, text: str) -> str:
-    return check_resource_name(text, key)
-
-
-def _rules(key: str, text: str) -> HealthPolicy:
-    return parse_rules(text, key)
-
-
-HARDWARE_OPTIONS = (
-    Option(
-        "--host-root", "/", _existing_directory,
-        "where sys, dev, usr/bin/mx-smi and usr/local/sola are looked up", "DIR",
-    ),
-    Option(
-        "--mx-smi", "", _command,
-        "the mx-smi to run, with its arguments; none for sysfs alone"
-        " (default: the host root's own, if there is one)", "COMMAND",
-    ),
-    Option(
-        "--mx-smi-timeout", "5", _seconds(0.1, 60),
-        "how long a run of mx-smi may take before it is killed", "SECONDS",
-    ),
-    Option(
-        "--control-node", "", _globs,
-        "device nodes that every container gets beside its own devices'"
-        " (repeatable; those of the driver's own class are found by themselves)",
-        "GLOB", repeatable=True,
-    ),
-    Option(
-        "--simulate", "", _cards,
-        "a simulated node in place of the real one, such as 8xS30 or 2xS4,1xS30", "SPEC",
-    ),
-    Option(
-        "--simulate-control", DEFAULT_CONTROL, _path,
-        "where `simulate` tells a simulated node what is to go wrong", "FILE",
-    ),
-)  # fmt: skip
-LOG_OPTIONS = (
-    Option("--log-format", "text", _one_of(("text", "json")), "text or json", "FORMAT"),
-    Option("--log-level", "info", _one_of(LEVELS), f"one of {', '.join(LEVELS)}", "LEVEL"),
-)
-HEALTH_OPTIONS = (
-    Option(
-        "--health", "", _rules,
-        "health rules to turn off or to give other limits, such as"
-        " over-temperature=95/85,ecc-corrected=off (repeatable)", "RULE=VALUE", repeatable=True,
-    ),
-    Option(
-        "--recovery-seconds", "5", _seconds(0, 3600),
-        "how long the cause must be gone before a device counts as healthy again", "SECONDS",
-    ),
-)  # fmt: skip
-SERVE_OPTIONS = (
-    Option(
-        "--kubelet-dir", "/var/lib/kubelet/device-plugins", _directory,
-        "the kubelet's directory for plugin sockets", "DIR",
-    ),
-    Option("--resource-name", DEFAULT_RESOURCE, _resource, "what to advertise", "NAME"),
-    Option(
-        "--placement", "compact", _one_of(POLICIES),
-        "the devices to prefer for a pod: near each other, far apart, or any", "POLICY",
-    ),
-    Option(
-        "--mx-smi-interval", "5", _seconds(0.5, 3600),
-        "the time between runs of mx-smi", "SECONDS",
-    ),
-)  # fmt: skip
-
-
-# -- from the command line and the environment to values -------------------------------
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def add_options(parser: argparse.ArgumentParser, options: tuple[Option, ...]) -> None:
-    for option in options:
-        default = f", default {option.default}" if option.default else ""
-        parser.add_argument(
-            option.flag,
-            metavar=option.metavar,
-            action="append" if option.repeatable else "store",
-            help=f"{option.help} [{option.env}{default}]",
-        )
-
-
-class Values:
-    """The value of each option: from its flag, else its variable, else its default."""
-
-    def __init__(self, arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-        self._arguments = arguments
-        self._environment = environment
-
-    def __getitem__(self, option: Option) -> Any:
-        given = getattr(self._arguments, option.attribute, None)
-        if given is not None:
-            text = ",".join(given) if option.repeatable else given
-            return option.parse(option.flag, text)
-        text = self._environment.get(option.env, "")
-        if text:
-            return option.parse(option.env, text)
-        return option.parse(option.flag, option.default)
+    def several(self, path: str) -> Sequence[Given]:
+        """The items of a list, or the one value where a list could be."""
 
 
 def hardware_settings(values: Values) -> HardwareSettings:
@@ -269,14 +130,97 @@ def health_policy(values: Values) -> HealthPolicy:
 def serve_settings(values: Values) -> ServeSettings:
     from .kubelet.listener import check_length
 
-    directory, resource, placement, interval = (values[o] for o in SERVE_OPTIONS)
+    directory, node, interval, strategies, cdi_dir, sola, pre_start = (
+        values[o] for o in SERVE_OPTIONS
+    )
     check_length(directory)
     return ServeSettings(
         hardware=hardware_settings(values),
         log=log_settings(values),
         health=health_policy(values),
         kubelet_dir=directory,
-        resource=resource,
-        placement=placement,
+        terms=Terms(resources(values), Delivery(strategies, sola), Calls(pre_start)),
         smi_interval=interval,
+        node_name=node,
+        cdi_dir=cdi_dir,
     )
+
+
+# -- resources ------------------------------------------------------------------------
+
+
+def resources(values: Values) -> tuple[Resource, ...]:
+    """Those of the file, else the one that flags and variables describe. Raises
+    ConfigurationError, also when a device could be in two of them."""
+    items = cast("Sequence[Item]", getattr(values.file, "resources", ()))
+    if not items:
+        return (_resource(values.given, None),)
+    made = tuple(_resource(_within(values, item), item) for item in items)
+    check_disjoint(made, [item.key for item in items])
+    return made
+
+
+def _within(values: Values, item: Item) -> Callable[[Option], Given]:
+    def given(option: Option) -> Given:
+        default = Given(item.key, option.default, "default")
+        return values.override(option) or item.get(option.path) or default
+
+    return given
+
+
+def _resource(given: Callable[[Option], Given], item: Item | None) -> Resource:
+    texts = {option.path: (option, given(option)) for option in RESOURCE_OPTIONS}
+
+    def value(path: str) -> Any:
+        option, text = texts[path]
+        return option.parse(text.key, text.text)
+
+    name_text = texts["name"][1]
+    name = value("name") if name_text.text else DEFAULT_RESOURCE
+    sharing = _sharing(value, texts)
+    rename = sharing.shared and value("sharing.rename")
+    granularity = value("granularity")
+    unnamed = Resource(
+        None, name.partition("/")[0], granularity,
+        _selector(item, "select"), _selector(item, "exclude"), sharing, value("placement"),
+        rename,
+    )  # fmt: skip
+    if value("nameFrom") == "product":
+        if name_text.text and name_text.text.partition("/")[2] != "":
+            remedy = "leave the name out: nameFrom is product"
+            raise ConfigurationError(name_text.key, name_text.text, remedy)
+        return unnamed
+    # A name that was chosen says already whether it stands for cards.
+    full = name + (unnamed.suffix if not name_text.text else SHARED_SUFFIX if rename else "")
+    check_resource_name(full, name_text.key)
+    return Resource(
+        full, unnamed.domain, granularity, unnamed.select, unnamed.exclude, sharing,
+        unnamed.placement, rename,
+    )  # fmt: skip
+
+
+def _sharing(value: Callable[[str], Any], texts: Mapping[str, tuple[Option, Given]]) -> Sharing:
+    replicas = value("sharing.replicas") or 1
+    refuse = value("sharing.failRequestsGreaterThanOne")
+    sharing = Sharing(replicas, value("sharing.maxPerPod"), refuse)
+    if refuse and not sharing.shared:
+        given = texts["sharing.failRequestsGreaterThanOne"][1]
+        remedy = "it is for shared resources: set sharing.replicas to 2 or more"
+        raise ConfigurationError(given.key, given.text, remedy)
+    return sharing
+
+
+def _selector(item: Item | None, path: str) -> Selector:
+    if item is None:
+        return ANYTHING
+    sets: dict[str, frozenset[str]] = {}
+    for key, attribute in SELECTOR_KEYS.items():
+        found: set[str] = set()
+        for given in item.several(f"{path}.{key}"):
+            text = normal(attribute, given.text)
+            if text is None:
+                remedy = _ALLOWED.get(key, f"use a {key} that is not empty")
+                raise ConfigurationError(given.key, given.text, remedy)
+            found.add(text)
+        sets[attribute] = frozenset(found)
+    return Selector(**sets)

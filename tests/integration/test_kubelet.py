@@ -110,8 +110,8 @@ async def test_a_kubelet_that_comes_late_even_its_directory(short_dir: Path) -> 
     directory = short_dir / "a" / "b"
     async with running(directory, kubelet=False) as it:
         daemon = it.start_plugin()
-        await within(daemon.advertised.after(0))
-        assert not daemon.plugin.registered
+        await within(daemon.offers.changed.after(0))
+        assert not daemon.registered
         await it.kubelet.start()
         await it.allocatable(6)
 
@@ -133,7 +133,7 @@ async def test_a_kubelet_that_refuses_is_asked_again(
         daemon = it.start_plugin(patience=Patience(refused_retry=0.01))
         for _ in range(3):
             await within(calls.get(), "registration")
-        assert not daemon.plugin.registered
+        assert not daemon.registered
         listener.close()
         server.close()
         await it.kubelet.start()
@@ -164,7 +164,7 @@ async def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(short_dir: Path) -
     async with running(short_dir) as it:
         daemon = it.start_plugin()
         await it.allocatable(6)
-        service = daemon.plugin.service
+        service = daemon.offers.current[0].plugin.service
         for time in range(8):
             # What the kubelet does when it is done with an endpoint.
             for resource in it.kubelet._resources.values():
@@ -225,12 +225,12 @@ def test_of_two_copies_the_one_that_stays_is_registered(short_dir: Path, who_sta
             await it.allocatable(6)
             second = it.start_plugin()
             await it.until(lambda: len(it.kubelet.registrations) == 2)
-            await it.until(lambda: second.plugin.registered)
+            await it.until(lambda: second.registered)
             leaves, stays = (first, second) if who_stays == "the second" else (second, first)
             counts: set[int] = set()
             it.kubelet.changed.listen(lambda: counts.add(it.kubelet.allocatable(RESOURCE)))
             await it.stop_plugin(leaves)
-            await it.until(lambda: stays.plugin.registered)
+            await it.until(lambda: stays.registered)
             assert counts <= {6}, "the node never lost a device"
             node_keeps = await it.kubelet.admit("pod", RESOURCE, 2)
             assert len(node_keeps.device_ids) == 2

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from moffett_device_plugin.allocation.allocator import NodeAllocator
+from moffett_device_plugin.allocation.allocator import UnitAllocator
 from moffett_device_plugin.allocation.grant import RefusalError, UnknownDeviceError, grant
 from moffett_device_plugin.allocation.placement import PlacementError
 from moffett_device_plugin.hardware.facts import DeviceNode
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.resources import advertise
+from moffett_device_plugin.resources import divide
 from tests.support.values import ids_of, state_of
 
 IDS = ids_of("2xS30")
@@ -48,14 +48,16 @@ def test_an_unknown_device_is_refused_by_name() -> None:
 
 def test_the_preferred_devices_are_never_sick_ones() -> None:
     state = Latest(state_of("2xS30", Faults().with_fault(IDS[0], "hot")))
-    allocator = NodeAllocator(state)
+    ((division,), _) = divide(state.value)
+    allocator = UnitAllocator(state, lambda: division)
     assert allocator.prefer([*IDS, "ghost"], [], 2) == (IDS[1], IDS[2])
     with pytest.raises(PlacementError, match=f"{IDS[0]} must be in; device {IDS[0]} is unheal"):
         allocator.prefer(IDS, [IDS[0]], 2)
 
 
 def test_a_sick_device_stays_on_the_list() -> None:
-    advertised = advertise(state_of("2xS30", Faults().with_fault(IDS[0], "hot")))
+    ((division,), _) = divide(state_of("2xS30", Faults().with_fault(IDS[0], "hot")))
+    advertised = division.units()
     assert [device.id for device in advertised] == IDS
     assert [device.healthy for device in advertised] == [False] + [True] * 5
     assert [device.numa_node for device in advertised] == [0, 0, 0, 1, 1, 1]

@@ -1,60 +1,161 @@
-"""Answers allocation questions from the node's newest state."""
+"""Answers allocation questions for one resource from the node's newest state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+from ..hardware.facts import Mount
 from ..inventory import Device
 from ..latest import Latest
 from ..node import NodeState
-from .grant import Grant, grant, why_sick
-from .placement import Placement, PlacementError, Policy, place
-from .topology import Tree, build_tree
+from ..resources import REPLICA_MARK, Division, Unit, base_of
+from .delivery import Delivery
+from .grant import Grant, RefusalError, UnknownDeviceError, grant, why_sick
+from .placement import Placement, PlacementError, place
+from .replicas import place_replicas
+from .topology import Tree, build_tree, with_cards
 
 
-class NodeAllocator:
-    """One unit of the resource is one device."""
+class UnitAllocator:
+    """`division` is what the resource is made of now, `delivery` how containers get it.
+    `sola` finds the host's SOLA; `look` looks at the bus here and now."""
 
-    def __init__(self, state: Latest[NodeState], policy: Policy = "compact") -> None:
+    def __init__(
+        self,
+        state: Latest[NodeState],
+        division: Callable[[], Division],
+        delivery: Callable[[], Delivery] = Delivery,
+        sola: Callable[[], Sequence[Mount] | None] = tuple,
+        look: Callable[[], object] = lambda: None,
+    ) -> None:
         self._state = state
-        self._policy = policy
-        self._devices: tuple[Device, ...] | None = None  # what the next two are made of
+        self._division = division
+        self._delivery = delivery
+        self._sola = sola
+        self._look = look
+        self._made_of: tuple[object, object] = (None, None)  # what the next three come from
         self._known: Mapping[str, Device] = {}
+        self._bases: Mapping[str, Unit] = {}
         self._tree: Tree | None = None
 
     def prefer(self, available: Sequence[str], must: Sequence[str], size: int) -> Sequence[str]:
-        return self.place(available, must, size).ids
-
-    def place(self, available: Sequence[str], must: Sequence[str], size: int) -> Placement:
         """Raises PlacementError, but never for a request that can be met: what is
         unknown or unhealthy among `available` is passed over."""
-        state = self._state.value
-        sick = sorted(
-            i for i in {*available, *must} if i in state.verdicts and not state.healthy(i)
-        )
-        if set(sick) & set(must):
-            raise PlacementError(_because(f"{', '.join(must)} must be in", sick, state))
-        usable = [device_id for device_id in available if state.healthy(device_id)]
-        self._prepare(state)
-        if self._tree is None:
-            self._tree = build_tree(state.snapshot.devices)
+        resource = self._prepared().resource
+        self._check_limit(size, PlacementError)
+        if not resource.sharing.shared:
+            return self.place(available, must, size).ids
+        usable = self._usable(available, must)
+        self._check_known(must, PlacementError)
         try:
-            return place(self._tree, usable, must, size, policy=self._policy)
+            return place_replicas(
+                self._topology(), usable, must, size,
+                replicas=resource.sharing.replicas, policy=resource.placement,
+            )  # fmt: skip
         except PlacementError as error:
-            raise PlacementError(_because(str(error), sick, state)) from error
+            raise PlacementError(self._because(str(error), available)) from error
+
+    def place(self, available: Sequence[str], must: Sequence[str], size: int) -> Placement:
+        """The choice among units that are not shared. Raises PlacementError."""
+        resource = self._prepared().resource
+        usable = self._usable(available, must)
+        try:
+            return place(self._topology(), usable, must, size, policy=resource.placement)
+        except PlacementError as error:
+            raise PlacementError(self._because(str(error), available)) from error
 
     def grant(self, ids: Sequence[str]) -> Grant:
-        state = self._state.value
-        self._prepare(state)
-        return grant(ids, state, self._known)
+        """Raises RefusalError."""
+        self._prepared()
+        self._check_limit(len(ids), RefusalError)
+        self._check_known(ids, UnknownDeviceError)
+        devices = dict.fromkeys(d for i in ids for d in self._bases[base_of(i)].devices)
+        delivery = self._delivery()
+        sola = self._sola() if delivery.inject_sola else ()
+        return grant(tuple(devices), self._state.value, self._known, delivery, sola)
 
-    def _prepare(self, state: NodeState) -> None:
+    def check(self, ids: Sequence[str]) -> None:
+        """A last look at the devices of a container that is about to start. Raises
+        RefusalError when they could not be granted now."""
+        self._look()
+        self.grant(ids)
+
+    # -- what the answers are made from -------------------------------------------
+
+    def _prepared(self) -> Division:
         """Makes anew what depends on the devices, once for each change of them."""
-        if state.snapshot.devices is not self._devices:
-            self._devices = state.snapshot.devices
-            self._known = state.snapshot.by_id()
+        division, snapshot = self._division(), self._state.value.snapshot
+        if self._made_of[0] is not snapshot.devices or self._made_of[1] is not division:
+            self._made_of = snapshot.devices, division
+            self._known = snapshot.by_id()
+            self._bases = {base.id: base for base in division.bases}
             self._tree = None
+        return division
+
+    def _topology(self) -> Tree:
+        if self._tree is None:
+            ids = [device_id for base in self._bases.values() for device_id in base.devices]
+            tree = build_tree([self._known[i] for i in ids if i in self._known])
+            if self._made_of[1].resource.granularity == "card":  # type: ignore[attr-defined]
+                tree = with_cards(tree, {b.devices: b.id for b in self._bases.values()})
+            self._tree = tree
+        return self._tree
+
+    def _usable(self, available: Sequence[str], must: Collection[str]) -> list[str]:
+        sick = [unit_id for unit_id in must if self._sick(unit_id)]
+        if sick:
+            raise PlacementError(self._because(f"{', '.join(must)} must be in", sick))
+        healthy = {i for i, base in self._bases.items() if self._healthy(base)}
+        return [unit_id for unit_id in available if base_of(unit_id) in healthy]
+
+    def _healthy(self, base: Unit) -> bool:
+        state = self._state.value
+        return all(state.healthy(device_id) for device_id in base.devices)
+
+    def _sick(self, unit_id: str) -> bool:
+        base = self._bases.get(base_of(unit_id))
+        return base is not None and not self._healthy(base)
+
+    def _because(self, what: str, ids: Collection[str]) -> str:
+        """`what`, and what is wrong with those of `ids` that are sick."""
+        state = self._state.value
+        devices = {
+            device_id: None
+            for base_id in sorted({base_of(unit_id) for unit_id in ids})
+            if self._sick(base_id)
+            for device_id in self._bases[base_id].devices
+            if device_id in state.verdicts and not state.healthy(device_id)
+        }
+        return "; ".join([what, *(why_sick(device_id, state) for device_id in devices)])
+
+    def _check_limit(self, size: int, error: type[PlacementError] | type[RefusalError]) -> None:
+        division = self._division()
+        sharing = division.resource.sharing
+        if sharing.most is not None and size > sharing.most:
+            setting = (
+                "sharing.failRequestsGreaterThanOne is on"
+                if sharing.fail_requests_greater_than_one
+                else f"sharing.maxPerPod is {sharing.max_per_pod}"
+            )
+            raise error(f"{size} of {division.name} were asked for and {setting}")
+
+    def _check_known(
+        self, ids: Collection[str], error: type[PlacementError] | type[RefusalError]
+    ) -> None:
+        """Every id is one that the resource has now."""
+        sharing = self._division().resource.sharing
+        unknown = sorted(
+            i
+            for i in ids
+            if base_of(i) not in self._bases or not _is_one(i, sharing.replicas, sharing.shared)
+        )
+        if unknown:
+            raise error(f"unknown device {', '.join(unknown)} on this node")
 
 
-def _because(what: str, sick: Sequence[str], state: NodeState) -> str:
-    return "; ".join([what, *(why_sick(device_id, state) for device_id in sick)])
+def _is_one(unit_id: str, replicas: int, shared: bool) -> bool:
+    """Whether the part after the device's own id is what this resource's units have."""
+    mark, number = unit_id.partition(REPLICA_MARK)[1:]
+    if not shared:
+        return not mark
+    return number.isdecimal() and str(int(number)) == number and int(number) < replicas

@@ -18,7 +18,8 @@ from typing import Literal
 from ..health.reasons import Reason
 from ..latest import Latest
 from ..node import NodeState
-from .allocator import NodeAllocator
+from ..resources import DEFAULT_RESOURCE, Division, Resource, divide
+from .allocator import UnitAllocator
 from .placement import Placement, Policy, Score, groups, place, score
 from .topology import COSTS, Level, Tree, build_tree
 
@@ -127,7 +128,9 @@ def explain(
     on_offer = {device.id for device in devices} if available is None else set(available)
     on_offer |= set(must)
     # The daemon's own allocator: what it says here is what the kubelet is told.
-    allocator = NodeAllocator(Latest(state), policy)
+    divisions, _ = divide(state, (Resource(placement=policy),))
+    division = divisions[0] if divisions else Division(DEFAULT_RESOURCE, Resource(), ())
+    allocator = UnitAllocator(Latest(state), lambda: division)
     best = allocator.place(sorted(on_offer), sorted(must), size)
     usable = tuple(d.id for d in devices if d.id in on_offer and state.healthy(d.id))
     tree = build_tree(devices)

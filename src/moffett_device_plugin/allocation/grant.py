@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ..hardware.facts import DeviceNode
+from ..hardware.facts import DeviceNode, Mount
 from ..hardware.pci import bus_order
 from ..inventory import Device
 from ..node import NodeState
+from .delivery import PLAIN, Delivery
 
 #: Environment variables of the container, each a comma-separated list, in bus order.
 ENV_IDS = "MOFFETT_SPU_IDS"
 ENV_INDEXES = "MOFFETT_SPU_INDEXES"
 ENV_BUS_IDS = "MOFFETT_SPU_BUS_IDS"
+#: What this plugin is called in the keys of CDI annotations.
+CDI_OWNER = "moffett-device-plugin"
 
 
 class RefusalError(Exception):
@@ -26,16 +29,30 @@ class UnknownDeviceError(RefusalError):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Device nodes (host paths and container paths) and environment."""
+    """Device nodes and mounts (host paths and container paths), environment,
+    annotations, and the names of CDI devices."""
 
     nodes: tuple[DeviceNode, ...]
     envs: Mapping[str, str]
+    mounts: tuple[Mount, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    cdi_devices: tuple[str, ...] = ()
 
 
-def grant(ids: Sequence[str], state: NodeState, known: Mapping[str, Device] | None = None) -> Grant:
-    """Raises RefusalError when a device is unknown or unhealthy: a container that
-    starts on a sick device fails later, and less clearly. `known` is the snapshot's
-    devices by id, for callers that have it at hand."""
+def grant(
+    ids: Sequence[str],
+    state: NodeState,
+    known: Mapping[str, Device] | None = None,
+    delivery: Delivery = PLAIN,
+    sola: Sequence[Mount] | None = (),
+) -> Grant:
+    """What a container gets with the devices `ids`.
+
+    Raises RefusalError when one is unknown or unhealthy: a container that starts on a
+    sick device fails later, and less clearly. `known` is the snapshot's devices by id,
+    for callers that have it at hand; `sola` is where the host's SOLA is, None if it
+    has none.
+    """
     if known is None:
         known = state.snapshot.by_id()
     wanted = set(ids)
@@ -46,21 +63,42 @@ def grant(ids: Sequence[str], state: NodeState, known: Mapping[str, Device] | No
     sick = [device.id for device in devices if not state.healthy(device.id)]
     if sick:
         raise RefusalError("; ".join(why_sick(device_id, state) for device_id in sick))
-    nodes: dict[str, DeviceNode] = {}
-    for node in (*_nodes_of(devices), *state.snapshot.control_nodes):
-        nodes.setdefault(node.container_path, node)
+    if delivery.inject_sola and sola is None:
+        raise RefusalError(
+            "injectSola is on and this node has no /usr/local/sola that the plugin can see"
+        )
+    names = tuple(f"{delivery.cdi_kind}={device.id}" for device in devices)
     return Grant(
-        nodes=tuple(nodes.values()) if devices else (),
+        nodes=_nodes_of(devices, state) if "device-specs" in delivery.strategies else (),
         envs={
             ENV_IDS: ",".join(device.id for device in devices),
             ENV_INDEXES: ",".join(str(device.index) for device in devices),
             ENV_BUS_IDS: ",".join(device.function.bus_id for device in devices),
         },
+        mounts=tuple(sola or ()) if delivery.inject_sola and devices else (),
+        annotations=_annotations(names) if "cdi-annotations" in delivery.strategies else {},
+        cdi_devices=names if "cdi-cri" in delivery.strategies else (),
     )
 
 
-def _nodes_of(devices: Sequence[Device]) -> list[DeviceNode]:
-    return [node for device in devices for node in device.function.nodes]
+def _nodes_of(devices: Sequence[Device], state: NodeState) -> tuple[DeviceNode, ...]:
+    if not devices:
+        return ()
+    own = [node for device in devices for node in device.function.nodes]
+    nodes: dict[str, DeviceNode] = {}
+    for node in (*own, *state.snapshot.control_nodes):
+        nodes.setdefault(node.container_path, node)
+    return tuple(nodes.values())
+
+
+def _annotations(names: Sequence[str]) -> Mapping[str, str]:
+    from ..cdi.names import annotation  # only those who use CDI pay for it
+
+    if not names:
+        return {}
+    # A container has one value of a key, so the key need not tell containers apart.
+    key, value = annotation(CDI_OWNER, "devices", names)
+    return {key: value}
 
 
 def why_sick(device_id: str, state: NodeState) -> str:

@@ -16,6 +16,7 @@ from ..hardware.simulated import SimulatedNode
 from ..hardware.simulation import build, parse_spec
 from ..health.policy import HealthPolicy
 from ..log import quiet
+from ..resources import DEFAULT_RESOURCE
 from ..settings import HardwareSettings, LogSettings, ServeSettings
 from ..standin.kubelet import Pod, StandInKubelet, nodes_given
 
@@ -75,7 +76,7 @@ class _Demo:
             smi_interval=0.5,
         )
         self.daemon = Daemon(settings, self.node)
-        self.resource = settings.resource
+        self.resource = DEFAULT_RESOURCE
         self.kubelet = StandInKubelet(settings.kubelet_dir, tasks)
         self.tell = tell
 

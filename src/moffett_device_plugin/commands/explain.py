@@ -14,7 +14,7 @@ from ..errors import ConfigurationError
 from ..settings import (
     HARDWARE_OPTIONS,
     HEALTH_OPTIONS,
-    SERVE_OPTIONS,
+    RESOURCE_OPTIONS,
     Values,
     add_options,
     hardware_settings,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WIDTH_OF_A_PIPE = 200
 
 #: `serve`'s own setting: in the plugin's pod, its variable says what the daemon does.
-_PLACEMENT = next(option for option in SERVE_OPTIONS if option.flag == "--placement")
+_PLACEMENT = next(option for option in RESOURCE_OPTIONS if option.flag == "--placement")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from .facts import BusScan, SmiReport
+from .facts import BusScan, Mount, SmiReport
 
 
 class SmiError(Exception):
@@ -41,3 +41,6 @@ class Hardware(Protocol):
 
     def sola_version(self) -> str | None:
         """The version of the SOLA installation, when it can be told without mx-smi."""
+
+    def sola_mounts(self) -> tuple[Mount, ...] | None:
+        """What of the SOLA installation a container needs; None when there is none."""

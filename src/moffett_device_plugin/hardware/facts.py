@@ -19,6 +19,14 @@ class DeviceNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or directory of the host's that a container gets read-only."""
+
+    host_path: str
+    container_path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A PCIe link: speeds in GT/s, widths in lanes; None where not told."""
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..inotify import ENTRIES, Inotify, Mask
-from . import nodes, sysfs, uevents
-from .facts import BusScan, DeviceNode, PciFunction, SmiReport
+from . import nodes, sola, sysfs, uevents
+from .facts import BusScan, DeviceNode, Mount, PciFunction, SmiReport
 from .mounts import file_system_of, mountinfo
 from .probes import Probes
 from .smi_command import SmiCommand, launch_of
@@ -80,10 +80,10 @@ class HostRoot:
         return await self._smi.query()
 
     def sola_version(self) -> str | None:
-        """From where the link `usr/local/sola` leads: `sola-3.5.0`."""
-        name = sysfs.link_name(str(self._root / "usr/local/sola")) or ""
-        match = re.fullmatch(r"sola-(\d.*)", name)
-        return match[1] if match else None
+        return sola.sola_version(self._root)
+
+    def sola_mounts(self) -> tuple[Mount, ...] | None:
+        return sola.sola_mounts(self._root)
 
     def _with_missing_nodes(self, function: PciFunction) -> PciFunction:
         if not self._dev_is_live:

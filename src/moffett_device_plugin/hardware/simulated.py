@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..inotify import ENTRIES, Inotify, Mask
 from . import SmiError
-from .facts import BusScan, SmiReport
+from .facts import BusScan, Mount, SmiReport
 from .simulation import NODE, Faults, Layout, bus_scan, smi_report
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,9 @@ class SimulatedNode:
         if "smi-silent" in self.faults.of(NODE):
             raise SmiError("no end after 5 s; killed")
         return smi_report(self.layout, self.faults)
+
+    def sola_mounts(self) -> tuple[Mount, ...] | None:
+        return ()  # nothing that a simulated device's user would miss
 
     def sola_version(self) -> str | None:
         return None

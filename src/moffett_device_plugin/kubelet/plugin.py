@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from ..api import KUBELET_SOCKET
 from ..grpc.server import Server
 from ..latest import Latest
+from ..tally import ResourceTally
+from ..terms import Calls
 from .directory import KubeletDirectory
 from .listener import Listener, new_socket_name, socket_prefix
 from .peers import Peers
 from .registration import RegistrationError, register
-from .service import Advertisement, Allocator, DevicePluginService
+from .service import Advertisement, Allocator, DevicePluginService, options_of
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class Patience:
     a kubelet that said no. `dial_back`: how long after a registration the kubelet
     may take to call ListAndWatch. `steady`: a registration that held so long was a
     good one. `handover`: how long to go on serving after another copy was told.
+    `withdrawal`: from the empty list of a resource that is offered no more to its end.
     """
 
     first_retry: float = 0.002
@@ -37,6 +40,7 @@ class Patience:
     dial_back: float = 12.0
     steady: float = 1.0
     handover: float = 0.3
+    withdrawal: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,13 @@ class _Occasion:
     kubelet: tuple[int, int, int]  # a new kubelet.sock
     departures: int  # another copy went: the kubelet may have taken it for us
     streams_ended: int  # the kubelet stopped listening to us
+    calls: Calls  # what it is told to call
 
 
 class ResourcePlugin:
     """Serves one resource to the kubelet until it is cancelled.
 
-    `registrations` counts those that the kubelet accepted; `registered` tells
-    whether it listens to us now.
+    `registered` tells whether it listens to us now.
     """
 
     def __init__(
@@ -61,12 +65,15 @@ class ResourcePlugin:
         directory: KubeletDirectory,
         advertised: Latest[Advertisement],
         allocator: Allocator,
+        calls: Callable[[], Calls] = Calls,
+        tally: ResourceTally | None = None,
         patience: Patience = Patience(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.resource = resource
-        self.service = DevicePluginService(advertised, allocator)
-        self.registrations = 0
+        self.tally = tally or ResourceTally()
+        self.service = DevicePluginService(resource, advertised, allocator, calls, self.tally)
+        self._calls = calls
         self._directory = directory
         self._advertised = advertised
         self._patience = patience
@@ -78,6 +85,10 @@ class ResourcePlugin:
     @property
     def registered(self) -> bool:
         return self.service.streams > 0
+
+    def look_again(self) -> None:
+        """To be called when `calls` may have changed."""
+        self._bell.set()
 
     async def run(self) -> None:
         version = -1
@@ -94,6 +105,7 @@ class ResourcePlugin:
             try:
                 await self._stay_registered(listener, peers)
             finally:
+                self._directory.listing.forget(self._bell.set)
                 await self._leave(server, listener, peers)
 
     async def _stay_registered(self, listener: Listener, peers: Peers) -> None:
@@ -115,7 +127,9 @@ class ResourcePlugin:
             elif listing.kubelet is None:
                 self._waiting(f"there is no {KUBELET_SOCKET}")
             else:
-                occasion = _Occasion(listing.kubelet, peers.departures.value, self.service.ended)
+                occasion = _Occasion(
+                    listing.kubelet, peers.departures.value, self.service.ended, self._calls()
+                )
                 if tried is None or tried.kubelet != occasion.kubelet:
                     failures = 0
                 tried = occasion
@@ -172,15 +186,16 @@ class ResourcePlugin:
         started = self._clock()
         socket = self._directory.path / KUBELET_SOCKET
         try:
-            await register(socket, endpoint, self.resource, preferred=True)
+            await register(socket, endpoint, self.resource, options_of(self._calls()))
         except RegistrationError as error:
             if error.kubelet_is_there:
+                self.tally.registration_failures += 1
                 self._waiting(f"it refused the registration: {error}")
                 await self._wait(self._patience.refused_retry)
             elif failures > 8:  # a socket is there for a moment before its kubelet listens
                 self._waiting(f"{socket}: {error}")
             return False
-        self.registrations += 1
+        self.tally.registrations += 1
         self._told = ""
         advertised = self._advertised.value
         log.info(

@@ -20,13 +20,15 @@ class RegistrationError(Exception):
         self.kubelet_is_there = kubelet_is_there
 
 
-async def register(kubelet_socket: Path, endpoint: str, resource: str, *, preferred: bool) -> None:
+async def register(
+    kubelet_socket: Path, endpoint: str, resource: str, options: pb.DevicePluginOptions
+) -> None:
     """Raises RegistrationError. Success is not proof: the kubelet has yet to dial."""
     request = pb.RegisterRequest(
         version=api.VERSION,
         endpoint=endpoint,
         resource_name=resource,
-        options=pb.DevicePluginOptions(get_preferred_allocation_available=preferred),
+        options=options,
     )
     try:
         async with await Channel.connect(kubelet_socket) as channel:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -17,12 +18,14 @@ from ..api import deviceplugin_v1beta1_pb2 as pb
 from ..grpc.messages import Code, StatusError
 from ..grpc.server import Method, Streaming, Unary
 from ..latest import Latest
-from ..resources import AdvertisedDevice
+from ..resources import Unit
+from ..tally import ResourceTally
+from ..terms import Calls
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 
-Advertisement = tuple[AdvertisedDevice, ...]
+Advertisement = tuple[Unit, ...]
 
 
 class Allocator(Protocol):
@@ -34,6 +37,9 @@ class Allocator(Protocol):
     def grant(self, ids: Sequence[str]) -> Grant:
         """What a container gets. Raises RefusalError."""
 
+    def check(self, ids: Sequence[str]) -> None:
+        """A last look before a container starts. Raises RefusalError."""
+
 
 class DevicePluginService:
     """Answers the kubelet from `advertised` and `allocator`.
@@ -42,9 +48,19 @@ class DevicePluginService:
     ListAndWatch calls that ever did.
     """
 
-    def __init__(self, advertised: Latest[Advertisement], allocator: Allocator) -> None:
+    def __init__(
+        self,
+        resource: str,
+        advertised: Latest[Advertisement],
+        allocator: Allocator,
+        calls: Callable[[], Calls] = Calls,
+        tally: ResourceTally | None = None,
+    ) -> None:
+        self._resource = resource
         self._advertised = advertised
         self._allocator = allocator
+        self._calls = calls
+        self._tally = tally or ResourceTally()
         self.started = 0
         self.ended = 0
         self.changed: Latest[int] = Latest(0)  # streams alive
@@ -64,8 +80,7 @@ class DevicePluginService:
 
     def _options(self, request: bytes) -> bytes:
         _parsed(pb.Empty, request)
-        options = pb.DevicePluginOptions(get_preferred_allocation_available=True)
-        return options.SerializeToString()
+        return options_of(self._calls()).SerializeToString()
 
     async def _list_and_watch(self, request: bytes) -> AsyncIterator[bytes]:
         _parsed(pb.Empty, request)
@@ -77,12 +92,14 @@ class DevicePluginService:
                 advertised, version = await self._advertised.after(version)
                 if advertised != told:
                     told = advertised
+                    self._tally.lists_sent += 1
                     yield response_of(advertised)
         finally:
             self.ended += 1
             self.changed.set(self.streams)
 
     def _preferred(self, request: bytes) -> bytes:
+        began = time.perf_counter()
         parsed = _parsed(pb.PreferredAllocationRequest, request)
         response = pb.PreferredAllocationResponse()
         for container in parsed.container_requests:
@@ -93,13 +110,23 @@ class DevicePluginService:
                     container.allocation_size,
                 )
             except PlacementError as error:
-                log.warning("placement-refused", extra={"why": error})
+                self._tally.placement_refusals += 1
+                log.warning("placement-refused", extra={"resource": self._resource, "why": error})
                 raise StatusError(Code.INVALID_ARGUMENT, str(error)) from error
             response.container_responses.add(deviceIDs=ids)
-            log.debug("placement", extra={"size": container.allocation_size, "devices": ids})
+            log.debug(
+                "placement",
+                extra={
+                    "resource": self._resource,
+                    "size": container.allocation_size,
+                    "devices": ids,
+                },
+            )
+        self._tally.placement_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 
     def _allocate(self, request: bytes) -> bytes:
+        began = time.perf_counter()
         parsed = _parsed(pb.AllocateRequest, request)
         response = pb.AllocateResponse()
         for container in parsed.container_requests:
@@ -107,26 +134,56 @@ class DevicePluginService:
             try:
                 granted = self._allocator.grant(ids)
             except RefusalError as error:
-                log.warning("allocation-refused", extra={"devices": ids, "why": error})
-                unknown = isinstance(error, UnknownDeviceError)
-                code = Code.NOT_FOUND if unknown else Code.FAILED_PRECONDITION
-                raise StatusError(code, str(error)) from error
-            answer = response.container_responses.add(envs=granted.envs)
-            for node in granted.nodes:
-                answer.devices.add(
-                    host_path=node.host_path,
-                    container_path=node.container_path,
-                    permissions=node.permissions,
-                )
+                self._tally.allocation_refusals += 1
+                raise self._refusal("allocation-refused", ids, error) from error
+            fill(response.container_responses.add(), granted)
+            self._tally.allocations += 1
             # The line is written after the answer: no kubelet has to wait for it.
-            write = partial(log.info, "allocated", extra={"devices": ids})
-            asyncio.get_running_loop().call_soon(write)
+            fields = {"resource": self._resource, "devices": ids}
+            asyncio.get_running_loop().call_soon(partial(log.info, "allocated", extra=fields))
+        self._tally.allocate_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 
     def _pre_start(self, request: bytes) -> bytes:
-        # Not asked for in the options; some kubelets may call it all the same.
-        _parsed(pb.PreStartContainerRequest, request)
+        ids = sorted(_parsed(pb.PreStartContainerRequest, request).devices_ids)
+        # Some kubelets may call it although the options do not ask for it.
+        if self._calls().pre_start:
+            try:
+                self._allocator.check(ids)
+            except RefusalError as error:
+                self._tally.pre_start_refusals += 1
+                raise self._refusal("start-refused", ids, error) from error
         return pb.PreStartContainerResponse().SerializeToString()
+
+    def _refusal(self, event: str, ids: Sequence[str], error: RefusalError) -> StatusError:
+        log.warning(event, extra={"resource": self._resource, "devices": ids, "why": error})
+        unknown = isinstance(error, UnknownDeviceError)
+        return StatusError(Code.NOT_FOUND if unknown else Code.FAILED_PRECONDITION, str(error))
+
+
+def options_of(calls: Calls) -> pb.DevicePluginOptions:
+    return pb.DevicePluginOptions(
+        pre_start_required=calls.pre_start,
+        get_preferred_allocation_available=calls.preferred_allocation,
+    )
+
+
+def fill(answer: pb.ContainerAllocateResponse, granted: Grant) -> None:
+    """Writes a grant as the kubelet takes it."""
+    answer.envs.update(granted.envs)
+    for node in granted.nodes:
+        answer.devices.add(
+            host_path=node.host_path,
+            container_path=node.container_path,
+            permissions=node.permissions,
+        )
+    for mount in granted.mounts:
+        answer.mounts.add(
+            host_path=mount.host_path, container_path=mount.container_path, read_only=True
+        )
+    answer.annotations.update(granted.annotations)
+    for name in granted.cdi_devices:
+        answer.cdi_devices.add(name=name)
 
 
 def response_of(advertised: Advertisement) -> bytes:

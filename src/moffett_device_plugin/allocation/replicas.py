@@ -1,0 +1,91 @@
+"""Which replicas of which units a request gets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from ..resources import REPLICA_MARK, base_of
+from .placement import PlacementError, Policy, place
+from .topology import Tree
+
+
+def place_replicas(
+    tree: Tree,
+    available: Collection[str],
+    must: Collection[str],
+    size: int,
+    *,
+    replicas: int,
+    policy: Policy = "compact",
+) -> tuple[str, ...]:
+    """The best `size` replicas of `available`, all of `must` among them.
+
+    Different units come before a second replica of the same one, the least used units
+    before the others, and among equally used ones the set that `place` would choose.
+    A unit is used by as many replicas as are not available. `tree` has the units.
+    Raises PlacementError when there is no such set.
+    """
+    free: dict[str, list[str]] = {}
+    for replica in sorted({*available, *must}, key=_number):
+        free.setdefault(base_of(replica), []).append(replica)
+    used = {base: replicas - len(ids) for base, ids in free.items()}
+    if size < len(set(must)):
+        raise PlacementError(f"{size} replicas were asked for, but {len(set(must))} must be in")
+    count = sum(len(ids) for ids in free.values())
+    if size > count:
+        raise PlacementError(f"{size} replicas were asked for and {count} are available")
+    chosen: list[str] = []
+    taken = dict.fromkeys(free, 0)
+
+    def take(base: str, replica: str) -> None:
+        free[base].remove(replica)
+        taken[base] += 1
+        chosen.append(replica)
+
+    for replica in sorted(set(must), key=_number):
+        take(base_of(replica), replica)
+    while (lacking := size - len(chosen)) > 0:
+        open_ = [base for base in free if free[base]]
+        least = min(taken[base] for base in open_)
+        for base in _least_used(
+            tree, [base for base in open_ if taken[base] == least], used, taken, lacking, policy
+        ):
+            take(base, free[base][0])
+    return tuple(sorted(chosen, key=lambda replica: (base_of(replica), _number(replica))))
+
+
+def _least_used(
+    tree: Tree,
+    bases: Sequence[str],
+    used: Mapping[str, int],
+    taken: Mapping[str, int],
+    count: int,
+    policy: Policy,
+) -> Collection[str]:
+    """Up to `count` of `bases`, the least used first."""
+    levels: dict[int, list[str]] = {}
+    for base in bases:
+        levels.setdefault(used[base], []).append(base)
+    chosen: list[str] = []
+    for _, level in sorted(levels.items()):
+        lacking = count - len(chosen)
+        if len(level) <= lacking:
+            chosen += level
+            continue
+        if lacking:
+            # Near to (or far from) what the request has so far, too.
+            before = {*chosen, *(base for base, number in taken.items() if number)} - {*level}
+            known = [base for base in before if _holds(tree, base)]
+            placed = place(tree, {*level, *known}, known, lacking + len(known), policy=policy)
+            chosen += [base for base in placed.ids if base not in before]
+        break
+    return chosen
+
+
+def _holds(tree: Tree, base: str) -> bool:
+    return tree.device_id == base or any(_holds(child, base) for child in tree.children)
+
+
+def _number(replica: str) -> tuple[int, str]:
+    number = replica.partition(REPLICA_MARK)[2]
+    return (int(number) if number.isdecimal() else 0, replica)
