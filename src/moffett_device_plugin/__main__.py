@@ -54,6 +54,12 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    from .commands.config import add_arguments
+
+    add_arguments(parser)
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the events, one object a line")
 
@@ -68,6 +74,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "serve": ("run the plugin (the DaemonSet's entry point)", _add_serve),
     "devices": ("print what the node has", _add_devices),
     "explain": ("show which devices a pod would get, and why", _add_explain),
+    "config": ("check a configuration file, or show what it comes to", _add_config),
     "demo": ("the whole story on a simulated node, in seconds", _add_demo),
     "simulate": ("break and mend the devices of a simulated node", _add_simulate),
 }
@@ -91,6 +98,10 @@ def main(argv: list[str] | None = None) -> int:
                 from .commands.explain import run as run_explain
 
                 return run_explain(values, arguments)
+            case "config":
+                from .commands.config import run as run_config
+
+                return run_config(values, arguments)
             case "demo":
                 from .commands.demo import run as run_demo
 

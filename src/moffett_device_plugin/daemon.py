@@ -6,18 +6,27 @@ import asyncio
 import logging
 import signal
 import time
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .hardware import Hardware
 from .hardware.choose import choose_hardware
 from .kubelet.directory import KubeletDirectory
 from .kubelet.plugin import Patience
+from .log import set_up
 from .monitor import Monitor, Pace
 from .offers import Offers
 from .settings import ServeSettings
 from .tally import Tally
 
+if TYPE_CHECKING:
+    from .config.reload import ConfigFile
+
 log = logging.getLogger(__name__)
+
+#: Settings that are looked at when the daemon starts, and then no more.
+AT_START = frozenset({"hardware", "kubelet_dir", "node_name", "cdi_dir"})
 
 
 class Daemon:
@@ -29,9 +38,13 @@ class Daemon:
         hardware: Hardware,
         pace: Pace | None = None,
         patience: Patience | None = None,
+        file: ConfigFile | None = None,
     ) -> None:
         self.settings = settings
+        self._file = file
         self.tally = Tally()
+        if file is not None:
+            file.tally = self.tally
         self.monitor = Monitor(
             hardware,
             settings.health,
@@ -63,6 +76,28 @@ class Daemon:
             tasks.create_task(self.directory.run())
             tasks.create_task(self.offers.run())
             tasks.create_task(self.monitor.run())
+            if self._file is not None:
+                tasks.create_task(self._follow_configuration(self._file))
+
+    async def _follow_configuration(self, file: ConfigFile) -> None:
+        async for settings in file.changes():
+            self.apply(settings)
+
+    def apply(self, settings: ServeSettings) -> None:
+        """Makes other settings hold from now on, as far as that is possible."""
+        before, self.settings = self.settings, settings
+        names = [f.name for f in fields(settings) if _changed(before, settings, f.name)]
+        later = [name for name in names if name in AT_START]
+        log.info("configuration-applied", extra={"changed": names})
+        if later:
+            effect = "these take effect at the plugin's next start"
+            log.warning("configuration-needs-restart", extra={"settings": later, "effect": effect})
+        if settings.log != before.log:
+            set_up(settings.log.form, settings.log.level)
+        if (settings.health, settings.smi_interval) != (before.health, before.smi_interval):
+            self.monitor.change(settings.health, settings.smi_interval)
+        if settings.terms != before.terms:
+            self.offers.change_terms(settings.terms)
 
     def _count_kubelets(self) -> None:
         kubelet = self.directory.listing.value.kubelet
@@ -71,7 +106,11 @@ class Daemon:
         self._kubelet = kubelet
 
 
-async def serve(settings: ServeSettings) -> None:
+def _changed(before: ServeSettings, after: ServeSettings, name: str) -> bool:
+    return bool(getattr(before, name) != getattr(after, name))
+
+
+async def serve(settings: ServeSettings, file: ConfigFile | None = None) -> None:
     """Runs the daemon until SIGTERM or SIGINT, and then ends it in order."""
     log.info(
         "starting",
@@ -83,7 +122,7 @@ async def serve(settings: ServeSettings) -> None:
             "simulated_cards": len(settings.hardware.simulate),
         },
     )
-    daemon = Daemon(settings, choose_hardware(settings.hardware))
+    daemon = Daemon(settings, choose_hardware(settings.hardware), file=file)
     running = asyncio.ensure_future(daemon.run())
     loop = asyncio.get_running_loop()
 

@@ -16,10 +16,12 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 @dataclass(frozen=True, slots=True)
 class Kind:
     """`parse` takes the key that the text came from, for its errors, and the text;
-    `schema` is what a configuration file may have for it."""
+    `schema` is what a configuration file may have for it. `check` looks at the machine
+    that the value is for, and so is left out where that is another one."""
 
     parse: Callable[[str, str], Any]
     schema: Mapping[str, Any]
+    check: Callable[[str, Any], None] | None = None
 
 
 _TEXT = {"type": "string"}
@@ -29,16 +31,17 @@ def _directory(key: str, text: str) -> Path:
     path = Path(text)
     if not path.is_absolute():
         raise ConfigurationError(key, text, "use an absolute path")
+    return path
+
+
+def _check_may_be_directory(key: str, path: Path) -> None:
     if path.exists() and not path.is_dir():
-        raise ConfigurationError(key, text, "it is not a directory")
-    return path
+        raise ConfigurationError(key, str(path), "it is not a directory")
 
 
-def _existing_directory(key: str, text: str) -> Path:
-    path = Path(text).absolute()
+def _check_is_directory(key: str, path: Path) -> None:
     if not path.is_dir():
-        raise ConfigurationError(key, text, "there is no such directory")
-    return path
+        raise ConfigurationError(key, str(path), "there is no such directory")
 
 
 def _path(key: str, text: str) -> Path:
@@ -83,8 +86,8 @@ def _text(key: str, text: str) -> str:
     return text
 
 
-DIRECTORY = Kind(_directory, _TEXT)
-EXISTING_DIRECTORY = Kind(_existing_directory, _TEXT)
+DIRECTORY = Kind(_directory, _TEXT, _check_may_be_directory)
+EXISTING_DIRECTORY = Kind(_path, _TEXT, _check_is_directory)
 PATH = Kind(_path, _TEXT)
 OPTIONAL_PATH = Kind(_optional_path, _TEXT)
 COMMAND = Kind(_command, _TEXT)

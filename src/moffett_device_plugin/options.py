@@ -182,6 +182,7 @@ SERVE_OPTIONS = (
         "true|false",
     ),
 )  # fmt: skip
+NODE_NAME = next(option for option in SERVE_OPTIONS if option.path == "nodeName")
 CONFIG_OPTION = Option(
     "--config", "", "", kinds.OPTIONAL_PATH, "the configuration file (YAML)", "FILE"
 )
@@ -232,18 +233,26 @@ class Values:
         arguments: argparse.Namespace,
         environment: Mapping[str, str],
         file: Layer | None = None,
+        *,
+        here: bool = True,
     ) -> None:
         self.file = file
+        self._here = here
         self._arguments = arguments
         self._environment = environment
 
-    def over(self, file: Layer | None) -> Values:
-        """The same flags and variables over another file."""
-        return Values(self._arguments, self._environment, file)
+    def over(self, file: Layer | None, *, here: bool | None = None) -> Values:
+        """The same flags and variables over another file. With `here` False, the values
+        are for another machine, and this one's directories are not looked at."""
+        here = self._here if here is None else here
+        return Values(self._arguments, self._environment, file, here=here)
 
     def __getitem__(self, option: Option) -> Any:
         given = self.given(option)
-        return option.parse(given.key, given.text)
+        value = option.parse(given.key, given.text)
+        if self._here and option.kind.check is not None:
+            option.kind.check(given.key, value)
+        return value
 
     def given(self, option: Option) -> Given:
         return (

@@ -53,10 +53,10 @@ def parse_rules(items: str, key: str = "--health") -> HealthPolicy:
             near = get_close_matches(rule, LIMITS, 1)
             hint = f"did you mean {near[0]}?" if near else f"rules: {', '.join(LIMITS)}"
             raise ConfigurationError(key, item, f"there is no such rule; {hint}")
-        if value == "off":
+        if value in ("off", "false"):
             off.add(rule)
             continue
-        if value == "on":
+        if value in ("on", "true"):
             off.discard(rule)
             continue
         limits[rule] = _limits(rule, value if separator else "", key, item)
