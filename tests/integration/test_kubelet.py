@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -16,15 +14,7 @@ from moffett_device_plugin.grpc.server import Server, Unary
 from moffett_device_plugin.kubelet.listener import new_socket_name
 from moffett_device_plugin.kubelet.plugin import Patience
 from moffett_device_plugin.standin.kubelet import AdmissionError
-from tests.support.running import RESOURCE, running, simulated, until, within
-
-
-def on_a_loop(test: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
-    @wraps(test)
-    def run(short_dir: Path) -> None:
-        asyncio.run(test(short_dir))  # type: ignore[arg-type]
-
-    return run
+from tests.support.running import RESOURCE, on_a_loop, running, simulated, until, within
 
 
 @on_a_loop

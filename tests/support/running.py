@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from moffett_device_plugin.config.reload import ConfigFile
 from moffett_device_plugin.daemon import Daemon
 from moffett_device_plugin.hardware import Hardware
 from moffett_device_plugin.hardware.simulated import SimulatedNode
@@ -23,6 +25,23 @@ RESOURCE = "moffett.ai/spu"
 LIMIT = 10.0  # seconds that no step of a test takes unless something is broken
 
 T = TypeVar("T")
+
+
+P = ParamSpec("P")
+
+
+def on_a_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Runs an async test in a loop of its own, and fails it if it never ends."""
+
+    @wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(6 * LIMIT):
+                await test(*args, **kwargs)
+
+        asyncio.run(bounded())
+
+    return run
 
 
 def settings_for(directory: Path) -> ServeSettings:
@@ -49,10 +68,17 @@ class Running:
     plugins: list[tuple[Daemon, asyncio.Task[None]]] = field(default_factory=list)
 
     def start_plugin(
-        self, hardware: Hardware | None = None, patience: Patience | None = None
+        self,
+        hardware: Hardware | None = None,
+        patience: Patience | None = None,
+        file: ConfigFile | None = None,
+        **changes: Any,
     ) -> Daemon:
-        settings = replace(settings_for(self.directory))
-        daemon = Daemon(settings, hardware or simulated(), patience=patience)
+        """`changes` are settings that are not the tests' usual ones; with a `file`, the
+        settings are the file's."""
+        settings = settings_for(self.directory) if file is None else file.settings
+        settings = replace(settings, **changes)
+        daemon = Daemon(settings, hardware or simulated(), patience=patience, file=file)
         self.plugins.append((daemon, self.tasks.create_task(daemon.run())))
         return daemon
 
