@@ -21,6 +21,7 @@ from .settings import ServeSettings
 from .tally import Tally
 
 if TYPE_CHECKING:
+    from .cdi.keeper import SpecKeeper
     from .config.reload import ConfigFile
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,10 @@ class Daemon:
             self.directory,
             self.tally,
             patience or Patience(),
+            before_advertising=self._ensure_cdi,
         )
+        self._cdi: SpecKeeper | None = None
+        self._tasks: asyncio.TaskGroup | None = None
         self._kubelet: object = None
 
     @property
@@ -73,6 +77,7 @@ class Daemon:
         """Runs until it is cancelled; no task of it is left behind."""
         self.directory.listing.listen(self._count_kubelets)
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             tasks.create_task(self.directory.run())
             tasks.create_task(self.offers.run())
             tasks.create_task(self.monitor.run())
@@ -98,6 +103,19 @@ class Daemon:
             self.monitor.change(settings.health, settings.smi_interval)
         if settings.terms != before.terms:
             self.offers.change_terms(settings.terms)
+
+    def _ensure_cdi(self) -> None:
+        """No device is advertised under a name that a container engine does not know."""
+        if not self.settings.terms.delivery.uses_cdi or self._tasks is None:
+            return
+        if self._cdi is None:
+            from .cdi.directory import CdiDirectory
+            from .cdi.keeper import SpecKeeper
+
+            kind = self.settings.terms.delivery.cdi_kind
+            self._cdi = SpecKeeper(CdiDirectory(self.settings.cdi_dir, kind))
+            self._tasks.create_task(self._cdi.run(self.monitor.state))
+        self._cdi.ensure(self.monitor.state.value.snapshot)
 
     def _count_kubelets(self) -> None:
         kubelet = self.directory.listing.value.kubelet

@@ -66,13 +66,13 @@ class UnitAllocator:
 
     def grant(self, ids: Sequence[str]) -> Grant:
         """Raises RefusalError."""
-        self._prepared()
+        name = self._prepared().name
         self._check_limit(len(ids), RefusalError)
         self._check_known(ids, UnknownDeviceError)
         devices = dict.fromkeys(d for i in ids for d in self._bases[base_of(i)].devices)
         delivery = self._delivery()
         sola = self._sola() if delivery.inject_sola else ()
-        return grant(tuple(devices), self._state.value, self._known, delivery, sola)
+        return grant(tuple(devices), self._state.value, self._known, delivery, sola, name)
 
     def check(self, ids: Sequence[str]) -> None:
         """A last look at the devices of a container that is about to start. Raises

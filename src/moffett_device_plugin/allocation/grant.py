@@ -9,6 +9,7 @@ from ..hardware.facts import DeviceNode, Mount
 from ..hardware.pci import bus_order
 from ..inventory import Device
 from ..node import NodeState
+from ..resources import DEFAULT_RESOURCE
 from .delivery import PLAIN, Delivery
 
 #: Environment variables of the container, each a comma-separated list, in bus order.
@@ -45,13 +46,14 @@ def grant(
     known: Mapping[str, Device] | None = None,
     delivery: Delivery = PLAIN,
     sola: Sequence[Mount] | None = (),
+    resource: str = DEFAULT_RESOURCE,
 ) -> Grant:
     """What a container gets with the devices `ids`.
 
     Raises RefusalError when one is unknown or unhealthy: a container that starts on a
     sick device fails later, and less clearly. `known` is the snapshot's devices by id,
     for callers that have it at hand; `sola` is where the host's SOLA is, None if it
-    has none.
+    has none; `resource` is what the container asked for.
     """
     if known is None:
         known = state.snapshot.by_id()
@@ -67,7 +69,7 @@ def grant(
         raise RefusalError(
             "injectSola is on and this node has no /usr/local/sola that the plugin can see"
         )
-    names = tuple(f"{delivery.cdi_kind}={device.id}" for device in devices)
+    names = _cdi_names(devices, delivery) if delivery.uses_cdi else ()
     return Grant(
         nodes=_nodes_of(devices, state) if "device-specs" in delivery.strategies else (),
         envs={
@@ -76,7 +78,9 @@ def grant(
             ENV_BUS_IDS: ",".join(device.function.bus_id for device in devices),
         },
         mounts=tuple(sola or ()) if delivery.inject_sola and devices else (),
-        annotations=_annotations(names) if "cdi-annotations" in delivery.strategies else {},
+        annotations=(
+            _annotations(names, resource) if "cdi-annotations" in delivery.strategies else {}
+        ),
         cdi_devices=names if "cdi-cri" in delivery.strategies else (),
     )
 
@@ -91,14 +95,17 @@ def _nodes_of(devices: Sequence[Device], state: NodeState) -> tuple[DeviceNode, 
     return tuple(nodes.values())
 
 
-def _annotations(names: Sequence[str]) -> Mapping[str, str]:
-    from ..cdi.names import annotation  # only those who use CDI pay for it
+def _cdi_names(devices: Sequence[Device], delivery: Delivery) -> tuple[str, ...]:
+    from ..cdi.names import device_name, qualified  # only those who use CDI pay for it
 
-    if not names:
-        return {}
-    # A container has one value of a key, so the key need not tell containers apart.
-    key, value = annotation(CDI_OWNER, "devices", names)
-    return {key: value}
+    return tuple(qualified(delivery.cdi_kind, device_name(device.id)) for device in devices)
+
+
+def _annotations(names: Sequence[str], resource: str) -> Mapping[str, str]:
+    from ..cdi.names import annotation
+
+    # A container may ask for several of our resources, each with a key of its own.
+    return dict([annotation(CDI_OWNER, resource, names)]) if names else {}
 
 
 def why_sick(device_id: str, state: NodeState) -> str:
