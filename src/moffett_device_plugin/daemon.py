@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Settings that are looked at when the daemon starts, and then no more.
-AT_START = frozenset({"hardware", "kubelet_dir", "node_name", "cdi_dir"})
+AT_START = frozenset({"hardware", "kubelet_dir", "node_name", "cdi_dir", "cdi_version"})
 
 
 class Daemon:
@@ -61,7 +61,7 @@ class Daemon:
             self.directory,
             self.tally,
             patience or Patience(),
-            before_advertising=self._ensure_cdi,
+            may_begin=self._ensure_cdi,
         )
         self._cdi: SpecKeeper | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -104,18 +104,20 @@ class Daemon:
         if settings.terms != before.terms:
             self.offers.change_terms(settings.terms)
 
-    def _ensure_cdi(self) -> None:
-        """No device is advertised under a name that a container engine does not know."""
+    def _ensure_cdi(self) -> bool:
+        """Whether container engines know the names that containers would be given."""
         if not self.settings.terms.delivery.uses_cdi or self._tasks is None:
-            return
+            return True
         if self._cdi is None:
             from .cdi.directory import CdiDirectory
             from .cdi.keeper import SpecKeeper
 
             kind = self.settings.terms.delivery.cdi_kind
-            self._cdi = SpecKeeper(CdiDirectory(self.settings.cdi_dir, kind))
+            place = CdiDirectory(self.settings.cdi_dir, kind)
+            self._cdi = SpecKeeper(place, at_least=self.settings.cdi_version)
+            self._cdi.ready.listen(self.offers.update)
             self._tasks.create_task(self._cdi.run(self.monitor.state))
-        self._cdi.ensure(self.monitor.state.value.snapshot)
+        return self._cdi.ensure(self.monitor.state.value.snapshot)
 
     def _count_kubelets(self) -> None:
         kubelet = self.directory.listing.value.kubelet

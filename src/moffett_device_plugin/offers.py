@@ -62,7 +62,11 @@ def _same(one: Division, other: Division) -> bool:
 
 
 class Offers:
-    """Keeps an offer for every name while `run` is not cancelled; `terms` may change."""
+    """Keeps an offer for every name while `run` is not cancelled; `terms` may change.
+
+    `may_begin` is asked before anything is advertised: while it says no, no name
+    appears that was not there before.
+    """
 
     def __init__(
         self,
@@ -72,7 +76,7 @@ class Offers:
         directory: KubeletDirectory,
         tally: Tally,
         patience: Patience,
-        before_advertising: Callable[[], object] = lambda: None,
+        may_begin: Callable[[], bool] = lambda: True,
     ) -> None:
         self._terms = terms
         self._monitor = monitor
@@ -80,7 +84,7 @@ class Offers:
         self._directory = directory
         self._tally = tally
         self._patience = patience
-        self._before_advertising = before_advertising
+        self._may_begin = may_begin
         self._offers: dict[str, Offer] = {}
         self._leftovers: tuple[Leftover, ...] = ()
         self._tasks: asyncio.TaskGroup | None = None
@@ -130,13 +134,15 @@ class Offers:
             log.info("no-devices", extra={"effect": "nothing is advertised until one appears"})
         divisions, leftovers = divide(state, self._terms.resources)
         self._tell_leftovers(leftovers)
-        self._before_advertising()
+        may_begin = self._may_begin()
         wanted = {division.name for division in divisions}
         for name in [name for name in self._offers if name not in wanted]:
             self._withdraw(self._offers.pop(name))
         for division in divisions:
             offer = self._offers.get(division.name)
             if offer is None:
+                if not may_begin:
+                    continue
                 offer = self._offers[division.name] = Offer(division, self._plugin_for)
                 offer.task = self._tasks.create_task(offer.plugin.run())
             else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from . import kinds
-from .allocation.delivery import STRATEGIES
+from .allocation.delivery import CDI_VERSIONS, STRATEGIES
 from .allocation.placement import POLICIES
 from .health.policy import HealthPolicy, parse_rules
 from .kinds import Kind
@@ -171,6 +171,11 @@ SERVE_OPTIONS = (
     Option(
         "--cdi-dir", "cdi.dir", "/var/run/cdi", kinds.DIRECTORY,
         "where CDI specs are written when a cdi strategy is on", "DIR",
+    ),
+    Option(
+        "--cdi-version", "cdi.version", "0.6.0", kinds.one_of(CDI_VERSIONS),
+        "the least CDI version that specs declare: 0.5.0 for engines that know no later one",
+        "VERSION",
     ),
     Option(
         "--inject-sola", "injectSola", "false", kinds.SWITCH,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from .allocation.delivery import Delivery
 from .errors import ConfigurationError
@@ -99,6 +99,7 @@ class ServeSettings:
     smi_interval: float = 5.0
     node_name: str = ""
     cdi_dir: Path = Path("/var/run/cdi")
+    cdi_version: Literal["0.5.0", "0.6.0"] = "0.6.0"
 
 
 class Item(Protocol):
@@ -130,7 +131,7 @@ def health_policy(values: Values) -> HealthPolicy:
 def serve_settings(values: Values) -> ServeSettings:
     from .kubelet.listener import check_length
 
-    directory, node, interval, strategies, cdi_dir, sola, pre_start = (
+    directory, node, interval, strategies, cdi_dir, cdi_version, sola, pre_start = (
         values[o] for o in SERVE_OPTIONS
     )
     check_length(directory)
@@ -143,6 +144,7 @@ def serve_settings(values: Values) -> ServeSettings:
         smi_interval=interval,
         node_name=node,
         cdi_dir=cdi_dir,
+        cdi_version=cdi_version,
     )
 
 

@@ -21,7 +21,7 @@ from moffett_device_plugin.selection import Selector
 from moffett_device_plugin.standin.kubelet import AdmissionError, Pod
 from moffett_device_plugin.terms import Calls, Terms
 
-from ..support.running import RESOURCE, Running, on_a_loop, running, simulated
+from ..support.running import RESOURCE, Running, on_a_loop, running, simulated, until
 
 FIRST_CARD = [f"moffett.ai/spu=0000:{bus}:00.0" for bus in ("36", "37")]
 
@@ -206,3 +206,19 @@ async def test_pods_share_chips_the_least_used_first(short_dir: Path) -> None:
         with pytest.raises(AdmissionError, match="maxPerPod is 6"):
             it.kubelet.delete("a")
             await it.kubelet.admit("d", name, 7)
+
+
+@on_a_loop
+async def test_nothing_is_offered_under_names_that_engines_cannot_know(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cdi").touch()  # a file where the directory should be
+    async with running(short_dir) as it:
+        daemon = it.start_plugin(terms=by("cdi-cri"), cdi_dir=tmp_path / "cdi")
+        state = daemon.monitor.state
+        await until(state, lambda: state.value.settled)
+        assert daemon.offers.current == ()
+        (tmp_path / "cdi").unlink()
+        daemon.monitor.look()
+        daemon.offers.update()
+        await it.allocatable(6)
