@@ -23,11 +23,14 @@ from .tally import Tally
 if TYPE_CHECKING:
     from .cdi.keeper import SpecKeeper
     from .config.reload import ConfigFile
+    from .kubelet.holdings import Holdings
 
 log = logging.getLogger(__name__)
 
 #: Settings that are looked at when the daemon starts, and then no more.
-AT_START = frozenset({"hardware", "kubelet_dir", "node_name", "cdi_dir", "cdi_version"})
+AT_START = frozenset(
+    {"hardware", "kubelet_dir", "node_name", "pod_resources", "cdi_dir", "cdi_version"}
+)
 
 
 class Daemon:
@@ -62,7 +65,9 @@ class Daemon:
             self.tally,
             patience or Patience(),
             may_begin=self._ensure_cdi,
+            holders=lambda: self.holdings.holders.value if self.holdings else {},
         )
+        self.holdings: Holdings | None = None
         self._cdi: SpecKeeper | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._kubelet: object = None
@@ -78,6 +83,7 @@ class Daemon:
         self.directory.listing.listen(self._count_kubelets)
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            await self._begin_holdings(tasks)
             tasks.create_task(self.directory.run())
             tasks.create_task(self.offers.run())
             tasks.create_task(self.monitor.run())
@@ -86,6 +92,8 @@ class Daemon:
 
     async def _follow_configuration(self, file: ConfigFile) -> None:
         async for settings in file.changes():
+            if self.holdings is not None:
+                await self.holdings.refresh()  # for what must not be given out anew
             self.apply(settings)
 
     def apply(self, settings: ServeSettings) -> None:
@@ -103,6 +111,19 @@ class Daemon:
             self.monitor.change(settings.health, settings.smi_interval)
         if settings.terms != before.terms:
             self.offers.change_terms(settings.terms)
+
+    async def _begin_holdings(self, tasks: asyncio.TaskGroup) -> None:
+        """Asks who holds what before anything is offered. Where the socket is not
+        mounted, as with the vendor's manifest, nobody is asked."""
+        socket = self.settings.pod_resources
+        if socket is None or not socket.parent.is_dir():
+            return
+        from .kubelet.holdings import Holdings
+
+        self.holdings = Holdings(socket)
+        await self.holdings.refresh()
+        self.holdings.holders.listen(self.offers.update)
+        tasks.create_task(self.holdings.run())
 
     def _ensure_cdi(self) -> bool:
         """Whether container engines know the names that containers would be given."""

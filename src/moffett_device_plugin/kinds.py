@@ -52,6 +52,14 @@ def _optional_path(key: str, text: str) -> Path | None:
     return Path(text).absolute() if text else None
 
 
+def _socket(key: str, text: str) -> Path | None:
+    if text == "none":
+        return None
+    if not Path(text).is_absolute():
+        raise ConfigurationError(key, text, "use an absolute path, or none")
+    return Path(text)
+
+
 def _command(key: str, text: str) -> str | None:
     if not text:
         return None
@@ -90,6 +98,7 @@ DIRECTORY = Kind(_directory, _TEXT, _check_may_be_directory)
 EXISTING_DIRECTORY = Kind(_path, _TEXT, _check_is_directory)
 PATH = Kind(_path, _TEXT)
 OPTIONAL_PATH = Kind(_optional_path, _TEXT)
+SOCKET = Kind(_socket, _TEXT)
 COMMAND = Kind(_command, _TEXT)
 DEVICE_GLOBS = Kind(_globs, {"type": "array", "items": {"type": "string", "pattern": "^/dev/"}})
 CARDS = Kind(_cards, _TEXT)

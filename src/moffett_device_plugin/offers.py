@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from .allocation.allocator import UnitAllocator
 from .hardware import Hardware
+from .holding import Holders, hold_back
 from .kubelet.directory import KubeletDirectory
 from .kubelet.plugin import Patience, ResourcePlugin
 from .kubelet.service import Advertisement
@@ -65,7 +66,8 @@ class Offers:
     """Keeps an offer for every name while `run` is not cancelled; `terms` may change.
 
     `may_begin` is asked before anything is advertised: while it says no, no name
-    appears that was not there before.
+    appears that was not there before. `holders` tells who holds what, as the kubelet
+    says it.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Offers:
         tally: Tally,
         patience: Patience,
         may_begin: Callable[[], bool] = lambda: True,
+        holders: Callable[[], Holders] = dict,
     ) -> None:
         self._terms = terms
         self._monitor = monitor
@@ -85,6 +88,8 @@ class Offers:
         self._tally = tally
         self._patience = patience
         self._may_begin = may_begin
+        self._holders = holders
+        self._told_held: frozenset[str] = frozenset()
         self._offers: dict[str, Offer] = {}
         self._leftovers: tuple[Leftover, ...] = ()
         self._tasks: asyncio.TaskGroup | None = None
@@ -133,6 +138,9 @@ class Offers:
             self._told_idle = True
             log.info("no-devices", extra={"effect": "nothing is advertised until one appears"})
         divisions, leftovers = divide(state, self._terms.resources)
+        holders, devices = self._holders(), state.snapshot.devices
+        divisions = tuple(hold_back(division, holders, devices) for division in divisions)
+        self._tell_held(divisions)
         self._tell_leftovers(leftovers)
         may_begin = self._may_begin()
         wanted = {division.name for division in divisions}
@@ -178,6 +186,19 @@ class Offers:
         if offer.task is not None:
             # The list leaves in this turn of the loop; the plugin ends in a later one.
             asyncio.get_running_loop().call_later(self._patience.withdrawal, offer.task.cancel)
+
+    def _tell_held(self, divisions: tuple[Division, ...]) -> None:
+        held = {
+            unit.held: (division.name, unit.id)
+            for division in divisions
+            for unit in division.bases
+            if unit.held
+        }
+        for why in held.keys() - self._told_held:
+            resource, unit_id = held[why]
+            fields = {"resource": resource, "device": unit_id, "why": why}
+            log.warning("held-elsewhere", extra={**fields, "effect": "not given out until then"})
+        self._told_held = frozenset(held)
 
     def _tell_leftovers(self, leftovers: tuple[Leftover, ...]) -> None:
         for leftover in leftovers:

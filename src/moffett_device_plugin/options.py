@@ -155,6 +155,11 @@ SERVE_OPTIONS = (
         "the kubelet's directory for plugin sockets", "DIR",
     ),
     Option(
+        "--pod-resources-socket", "podResourcesSocket",
+        "/var/lib/kubelet/pod-resources/kubelet.sock", kinds.SOCKET,
+        "where the kubelet tells which pods hold which devices; none for not asking", "FILE",
+    ),
+    Option(
         "--node-name", "nodeName", "", kinds.TEXT,
         "this node's name, for what is configured or told by node", "NAME",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .allocation.placement import Policy
@@ -93,6 +93,7 @@ class Unit:
     healthy: bool
     numa_node: int | None = None
     devices: tuple[str, ...] = ()
+    held: str = ""  # by whom as what, when that is not as this unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Division:
         if not sharing.shared:
             return self.bases
         return tuple(
-            Unit(f"{base.id}{REPLICA_MARK}{number}", base.healthy, base.numa_node, base.devices)
+            replace(base, id=f"{base.id}{REPLICA_MARK}{number}")
             for base in self.bases
             for number in range(sharing.replicas)
         )

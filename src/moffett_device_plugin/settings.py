@@ -97,6 +97,7 @@ class ServeSettings:
     kubelet_dir: Path = Path("/var/lib/kubelet/device-plugins")
     terms: Terms = field(default_factory=Terms)
     smi_interval: float = 5.0
+    pod_resources: Path | None = None
     node_name: str = ""
     cdi_dir: Path = Path("/var/run/cdi")
     cdi_version: Literal["0.5.0", "0.6.0"] = "0.6.0"
@@ -131,7 +132,7 @@ def health_policy(values: Values) -> HealthPolicy:
 def serve_settings(values: Values) -> ServeSettings:
     from .kubelet.listener import check_length
 
-    directory, node, interval, strategies, cdi_dir, cdi_version, sola, pre_start = (
+    directory, pods, node, interval, strategies, cdi_dir, cdi_version, sola, pre_start = (
         values[o] for o in SERVE_OPTIONS
     )
     check_length(directory)
@@ -142,6 +143,7 @@ def serve_settings(values: Values) -> ServeSettings:
         kubelet_dir=directory,
         terms=Terms(resources(values), Delivery(strategies, sola), Calls(pre_start)),
         smi_interval=interval,
+        pod_resources=pods,
         node_name=node,
         cdi_dir=cdi_dir,
         cdi_version=cdi_version,

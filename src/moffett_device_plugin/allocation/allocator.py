@@ -69,7 +69,11 @@ class UnitAllocator:
         name = self._prepared().name
         self._check_limit(len(ids), RefusalError)
         self._check_known(ids, UnknownDeviceError)
-        devices = dict.fromkeys(d for i in ids for d in self._bases[base_of(i)].devices)
+        bases = [self._bases[base_of(unit_id)] for unit_id in ids]
+        held = [base.held for base in bases if base.held]
+        if held:
+            raise RefusalError("; ".join(dict.fromkeys(held)))
+        devices = dict.fromkeys(device_id for base in bases for device_id in base.devices)
         delivery = self._delivery()
         sola = self._sola() if delivery.inject_sola else ()
         return grant(tuple(devices), self._state.value, self._known, delivery, sola, name)
@@ -110,7 +114,7 @@ class UnitAllocator:
 
     def _healthy(self, base: Unit) -> bool:
         state = self._state.value
-        return all(state.healthy(device_id) for device_id in base.devices)
+        return not base.held and all(state.healthy(device_id) for device_id in base.devices)
 
     def _sick(self, unit_id: str) -> bool:
         base = self._bases.get(base_of(unit_id))
@@ -119,6 +123,8 @@ class UnitAllocator:
     def _because(self, what: str, ids: Collection[str]) -> str:
         """`what`, and what is wrong with those of `ids` that are sick."""
         state = self._state.value
+        known = [base for i in ids if (base := self._bases.get(base_of(i))) is not None]
+        held = dict.fromkeys(base.held for base in known if base.held)
         devices = {
             device_id: None
             for base_id in sorted({base_of(unit_id) for unit_id in ids})
@@ -126,7 +132,7 @@ class UnitAllocator:
             for device_id in self._bases[base_id].devices
             if device_id in state.verdicts and not state.healthy(device_id)
         }
-        return "; ".join([what, *(why_sick(device_id, state) for device_id in devices)])
+        return "; ".join([what, *held, *(why_sick(device_id, state) for device_id in devices)])
 
     def _check_limit(self, size: int, error: type[PlacementError] | type[RefusalError]) -> None:
         division = self._division()

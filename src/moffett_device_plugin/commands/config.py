@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_options(show, (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS))
     actions.add_parser("schema", help="the JSON schema of the file, for editors")
+    actions.add_parser("reference", help="every setting, as a table in Markdown")
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:
@@ -46,6 +47,11 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
             return _check(Path(arguments.file), values)
         case "show":
             return _show(values, arguments.node_label)
+        case "reference":
+            from ..config.reference import reference
+
+            print(reference(), end="")
+            return 0
         case _:
             from ..config.schema import schema
 

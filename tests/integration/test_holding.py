@@ -1,0 +1,53 @@
+"""A node that is divided another way while pods run: nothing is given out twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moffett_device_plugin.daemon import Daemon
+from moffett_device_plugin.kubelet.holdings import Holdings
+from moffett_device_plugin.kubelet.podresources import Holder, Holders
+from moffett_device_plugin.resources import Resource
+from moffett_device_plugin.standin.kubelet import AdmissionError
+from moffett_device_plugin.terms import Terms
+
+from ..support.running import RESOURCE, Running, on_a_loop, running
+
+CARD = "moffett.ai/spu-card"
+CARDS = Terms((Resource(CARD, granularity="card"),))
+
+
+def know_pods(daemon: Daemon, it: Running) -> Holdings:
+    """What pod-resources would say of the stand-in's pods."""
+
+    async def ask() -> Holders:
+        held: dict[str, dict[str, tuple[Holder, ...]]] = {}
+        for pod in it.kubelet.pods.values():
+            for unit_id in pod.device_ids:
+                holder = Holder("default", pod.name, "main")
+                held.setdefault(pod.resource, {})[unit_id] = (holder,)
+        return held
+
+    daemon.holdings = Holdings(ask=ask)
+    daemon.holdings.holders.listen(daemon.offers.update)
+    return daemon.holdings
+
+
+@on_a_loop
+async def test_a_card_of_which_a_pod_has_a_chip_waits_for_the_pods_end(short_dir: Path) -> None:
+    async with running(short_dir) as it:
+        daemon = it.start_plugin()
+        holdings = know_pods(daemon, it)
+        await it.allocatable(6)
+        await it.kubelet.admit("train", RESOURCE, 1)
+        await holdings.refresh()
+        daemon.offers.change_terms(CARDS)
+        await it.until(lambda: it.kubelet.capacity(CARD) == 2 and it.kubelet.allocatable(CARD) == 1)
+        with pytest.raises(AdmissionError):
+            await it.kubelet.admit("two-cards", CARD, 2)
+        await it.kubelet.admit("one-card", CARD, 1)
+        it.kubelet.delete("train")
+        await holdings.refresh()
+        await it.until(lambda: it.kubelet.allocatable(CARD) == 2)
