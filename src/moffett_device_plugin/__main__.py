@@ -60,6 +60,24 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    from .commands.doctor import add_arguments
+
+    add_arguments(parser)
+
+
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    from .commands.top import add_arguments
+
+    add_arguments(parser)
+
+
+def _add_conform(parser: argparse.ArgumentParser) -> None:
+    from .commands.conform import add_arguments
+
+    add_arguments(parser)
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the events, one object a line")
 
@@ -75,6 +93,9 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "devices": ("print what the node has", _add_devices),
     "explain": ("show which devices a pod would get, and why", _add_explain),
     "config": ("check a configuration file, or show what it comes to", _add_config),
+    "doctor": ("check the node from the bottom up", _add_doctor),
+    "top": ("live devices by card, and which pods hold them", _add_top),
+    "conform": ("check any device plugin against a kubelet stand-in", _add_conform),
     "demo": ("the whole story on a simulated node, in seconds", _add_demo),
     "simulate": ("break and mend the devices of a simulated node", _add_simulate),
 }
@@ -102,6 +123,18 @@ def main(argv: list[str] | None = None) -> int:
                 from .commands.config import run as run_config
 
                 return run_config(values, arguments)
+            case "doctor":
+                from .commands.doctor import run as run_doctor
+
+                return run_doctor(values, arguments)
+            case "top":
+                from .commands.top import run as run_top
+
+                return run_top(values, arguments)
+            case "conform":
+                from .commands.conform import run as run_conform
+
+                return run_conform(values, arguments)
             case "demo":
                 from .commands.demo import run as run_demo
 

@@ -10,10 +10,12 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from . import __version__
+from .beside import NodeLabels, run_beside
 from .hardware import Hardware
 from .hardware.choose import choose_hardware
 from .kubelet.directory import KubeletDirectory
 from .kubelet.plugin import Patience
+from .latest import Latest
 from .log import set_up
 from .monitor import Monitor, Pace
 from .offers import Offers
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
     from .cdi.keeper import SpecKeeper
     from .config.reload import ConfigFile
     from .kubelet.holdings import Holdings
+    from .kubernetes.settings import ApiSettings
 
 log = logging.getLogger(__name__)
 
 #: Settings that are looked at when the daemon starts, and then no more.
 AT_START = frozenset(
-    {"hardware", "kubelet_dir", "node_name", "pod_resources", "cdi_dir", "cdi_version"}
+    {"hardware", "kubelet_dir", "node_name", "pod_resources", "beside", "cdi_dir", "cdi_version"}
 )
+_LATER = "these take effect at the plugin's next start"
 
 
 class Daemon:
@@ -43,9 +47,13 @@ class Daemon:
         pace: Pace | None = None,
         patience: Patience | None = None,
         file: ConfigFile | None = None,
+        api: ApiSettings | None = None,
     ) -> None:
         self.settings = settings
         self._file = file
+        self._api = api
+        by_label = file is not None and file.configuration.needs_labels
+        self.node_labels: NodeLabels | None = Latest(None) if by_label else None
         self.tally = Tally()
         if file is not None:
             file.tally = self.tally
@@ -64,7 +72,7 @@ class Daemon:
             self.directory,
             self.tally,
             patience or Patience(),
-            may_begin=self._ensure_cdi,
+            may_begin=self._may_begin,
             holders=lambda: self.holdings.holders.value if self.holdings else {},
         )
         self.holdings: Holdings | None = None
@@ -87,14 +95,44 @@ class Daemon:
             tasks.create_task(self.directory.run())
             tasks.create_task(self.offers.run())
             tasks.create_task(self.monitor.run())
+            tasks.create_task(
+                run_beside(
+                    self.settings.beside,
+                    self.monitor,
+                    self.offers,
+                    self.holdings,
+                    self._api,
+                    self.node_labels,
+                )
+            )
             if self._file is not None:
                 tasks.create_task(self._follow_configuration(self._file))
+                if self.node_labels is not None:
+                    tasks.create_task(self._follow_labels(self._file, self.node_labels))
 
     async def _follow_configuration(self, file: ConfigFile) -> None:
         async for settings in file.changes():
             if self.holdings is not None:
                 await self.holdings.refresh()  # for what must not be given out anew
             self.apply(settings)
+            if file.configuration.needs_labels and self.node_labels is None:
+                extra = {"settings": ["nodes[].match.labels"], "effect": _LATER}
+                log.warning("configuration-needs-restart", extra=extra)
+
+    async def _follow_labels(self, file: ConfigFile, labels: NodeLabels) -> None:
+        """Chooses the sections for the node anew whenever its labels change. Until they
+        are known nothing is offered: it might be the wrong thing."""
+        if labels.value is None:
+            log.info("waiting-for-node-labels", extra={"node": self.settings.node_name})
+        version = labels.version if labels.value is None else -1
+        while True:
+            known, version = await labels.after(version)
+            if known is None:
+                continue
+            settings = file.for_labels(known)
+            if settings is not None:
+                self.apply(settings)
+            self.offers.update()
 
     def apply(self, settings: ServeSettings) -> None:
         """Makes other settings hold from now on, as far as that is possible."""
@@ -103,8 +141,8 @@ class Daemon:
         later = [name for name in names if name in AT_START]
         log.info("configuration-applied", extra={"changed": names})
         if later:
-            effect = "these take effect at the plugin's next start"
-            log.warning("configuration-needs-restart", extra={"settings": later, "effect": effect})
+            extra = {"settings": later, "effect": _LATER}
+            log.warning("configuration-needs-restart", extra=extra)
         if settings.log != before.log:
             set_up(settings.log.form, settings.log.level)
         if (settings.health, settings.smi_interval) != (before.health, before.smi_interval):
@@ -124,6 +162,11 @@ class Daemon:
         await self.holdings.refresh()
         self.holdings.holders.listen(self.offers.update)
         tasks.create_task(self.holdings.run())
+
+    def _may_begin(self) -> bool:
+        if self.node_labels is not None and self.node_labels.value is None:
+            return False
+        return self._ensure_cdi()
 
     def _ensure_cdi(self) -> bool:
         """Whether container engines know the names that containers would be given."""
@@ -151,7 +194,9 @@ def _changed(before: ServeSettings, after: ServeSettings, name: str) -> bool:
     return bool(getattr(before, name) != getattr(after, name))
 
 
-async def serve(settings: ServeSettings, file: ConfigFile | None = None) -> None:
+async def serve(
+    settings: ServeSettings, file: ConfigFile | None = None, api: ApiSettings | None = None
+) -> None:
     """Runs the daemon until SIGTERM or SIGINT, and then ends it in order."""
     log.info(
         "starting",
@@ -163,7 +208,7 @@ async def serve(settings: ServeSettings, file: ConfigFile | None = None) -> None
             "simulated_cards": len(settings.hardware.simulate),
         },
     )
-    daemon = Daemon(settings, choose_hardware(settings.hardware), file=file)
+    daemon = Daemon(settings, choose_hardware(settings.hardware), file=file, api=api)
     running = asyncio.ensure_future(daemon.run())
     loop = asyncio.get_running_loop()
 

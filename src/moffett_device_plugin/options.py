@@ -20,6 +20,7 @@ from .kinds import Kind
 from .log import LEVELS
 from .resources import DEFAULT_RESOURCE, GRANULARITIES, NAMES_FROM, check_resource_name
 
+LABELS_TO = ("none", "nfd", "api")
 DEFAULT_CONTROL = "/run/moffett-device-plugin/simulation.json"
 
 
@@ -192,12 +193,44 @@ SERVE_OPTIONS = (
         "true|false",
     ),
 )  # fmt: skip
+BESIDE_OPTIONS = (
+    Option(
+        "--labels", "labels.to", "none", kinds.one_of(LABELS_TO),
+        "where labels that describe the devices go: to a file for Node Feature Discovery,"
+        " to the Node by the API, or nowhere", "none|nfd|api",
+    ),
+    Option(
+        "--nfd-file", "labels.nfdFile",
+        "/etc/kubernetes/node-feature-discovery/features.d/moffett-spu", kinds.PATH,
+        "the file for Node Feature Discovery", "FILE",
+    ),
+    Option(
+        "--events", "events", "false", kinds.SWITCH,
+        "whether each change of a device's health is an Event on the Node", "true|false",
+    ),
+    Option(
+        "--condition", "condition", "false", kinds.SWITCH,
+        "whether the Node has a condition SPUHealthy", "true|false",
+    ),
+    Option(
+        "--api-server", "api.server", "", kinds.TEXT,
+        "the API server (default: the pod's own)", "URL",
+    ),
+    Option(
+        "--api-token-file", "api.tokenFile", "", kinds.OPTIONAL_PATH,
+        "the token to show it (default: the pod's own)", "FILE",
+    ),
+    Option(
+        "--api-ca-file", "api.caFile", "", kinds.OPTIONAL_PATH,
+        "who may vouch for it (default: the pod's own)", "FILE",
+    ),
+)  # fmt: skip
 NODE_NAME = next(option for option in SERVE_OPTIONS if option.path == "nodeName")
 CONFIG_OPTION = Option(
     "--config", "", "", kinds.OPTIONAL_PATH, "the configuration file (YAML)", "FILE"
 )
 #: All that a configuration file can set, but for what is in each item of `resources`.
-FILE_OPTIONS = HARDWARE_OPTIONS + SERVE_OPTIONS + HEALTH_OPTIONS + LOG_OPTIONS
+FILE_OPTIONS = HARDWARE_OPTIONS + SERVE_OPTIONS + BESIDE_OPTIONS + HEALTH_OPTIONS + LOG_OPTIONS
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,8 +10,11 @@ from typing import Any, Literal, Protocol, cast
 from .allocation.delivery import Delivery
 from .errors import ConfigurationError
 from .health.policy import HealthPolicy
+from .kubelet.names import check_length
+from .kubernetes.settings import ApiFeatures
 from .log import Format
 from .options import (
+    BESIDE_OPTIONS,
     CONFIG_OPTION,
     DEFAULT_CONTROL,
     HARDWARE_OPTIONS,
@@ -90,6 +93,18 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BesideSettings:
+    """What runs beside the plugin and reads what it knows. The paths of `api_...` are
+    None, and the server is empty, for those of the pod."""
+
+    nfd_file: Path | None = None
+    api: ApiFeatures = field(default_factory=ApiFeatures)
+    api_server: str = ""
+    api_token_file: Path | None = None
+    api_ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServeSettings:
     hardware: HardwareSettings
     log: LogSettings
@@ -99,6 +114,7 @@ class ServeSettings:
     smi_interval: float = 5.0
     pod_resources: Path | None = None
     node_name: str = ""
+    beside: BesideSettings = field(default_factory=BesideSettings)
     cdi_dir: Path = Path("/var/run/cdi")
     cdi_version: Literal["0.5.0", "0.6.0"] = "0.6.0"
 
@@ -130,8 +146,6 @@ def health_policy(values: Values) -> HealthPolicy:
 
 
 def serve_settings(values: Values) -> ServeSettings:
-    from .kubelet.listener import check_length
-
     directory, pods, node, interval, strategies, cdi_dir, cdi_version, sola, pre_start = (
         values[o] for o in SERVE_OPTIONS
     )
@@ -145,8 +159,20 @@ def serve_settings(values: Values) -> ServeSettings:
         smi_interval=interval,
         pod_resources=pods,
         node_name=node,
+        beside=beside_settings(values),
         cdi_dir=cdi_dir,
         cdi_version=cdi_version,
+    )
+
+
+def beside_settings(values: Values) -> BesideSettings:
+    labels, nfd_file, events, condition, server, token, ca = (values[o] for o in BESIDE_OPTIONS)
+    return BesideSettings(
+        nfd_file=nfd_file if labels == "nfd" else None,
+        api=ApiFeatures(labels=labels == "api", events=events, condition=condition),
+        api_server=server,
+        api_token_file=token,
+        api_ca_file=ca,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server, Unary
-from moffett_device_plugin.kubelet.listener import new_socket_name
+from moffett_device_plugin.kubelet.names import new_socket_name
 from moffett_device_plugin.kubelet.plugin import Patience
 from moffett_device_plugin.standin.kubelet import AdmissionError
 from tests.support.running import RESOURCE, on_a_loop, running, simulated, until, within

@@ -48,7 +48,7 @@ class PodResources:
             finally:
                 listener.close()
                 server.close()
-                socket.unlink()
+                socket.unlink(missing_ok=True)  # Python 3.13 has done it
 
 
 def answer_of(pods: Pods) -> bytes:

@@ -81,18 +81,26 @@ def test_repetitions_that_wait_are_one() -> None:
     assert (only.count, only.first, only.last, only.again) == (100, NIGHT, NIGHT + 99, False)
 
 
-def test_a_flapping_device_in_an_outage_keeps_its_newest_changes_and_counts_the_rest() -> None:
+def test_a_flapping_device_in_an_outage_is_two_events_that_count() -> None:
     events = queue()
     for second in range(1000):
         events.add(event("a", "SPUHealthy" if second % 2 else "SPUUnhealthy"), NIGHT + second)
+    sick, well = drain(events)
+    assert (sick.count, sick.first, sick.last) == (500, NIGHT, NIGHT + 998)
+    assert (well.count, well.first, well.last) == (500, NIGHT + 1, NIGHT + 999)
+
+
+def test_of_many_different_changes_the_newest_stay_and_the_others_are_counted() -> None:
+    events = queue()
+    for number in range(100):
+        events.add(event("a", code=f"code-{number}"), NIGHT + number)
     assert len(events) == MAX_WAITING
     taken = drain(events)
     assert taken[0].message.endswith(
-        f"; {1000 - MAX_WAITING} earlier changes of it since 2026-09-21T14:13:20Z"
+        f"; {100 - MAX_WAITING} earlier changes of it since 2026-09-21T14:13:20Z"
         " are not told singly"
     )
-    assert taken[-1].message == "a SPUHealthy ecc"
-    assert taken[-1].last == NIGHT + 999
+    assert [o.message for o in taken][-1] == "a SPUUnhealthy code-99"
 
 
 def test_over_the_limit_everything_that_waits_is_one_summary() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,21 @@ def test_labels_follow_the_node_from_its_first_settled_state_on() -> None:
     sink, one, two = Sink(), state_of("1xS30"), state_of("2xS30")
     follow(Latest(NodeState()), sink, [one, two])
     assert [labels["moffett.ai/spu.count"] for labels in sink.puts.value] == ["3", "6"]
+
+
+def test_what_only_mx_smi_knows_is_waited_for() -> None:
+    async def run() -> None:
+        sink, settled = Sink(), state_of("1xS30")
+        state = Latest(replace(settled, settled=False))
+        task = asyncio.ensure_future(follow_labels(state, lambda: [], sink, 0.001))
+        await asyncio.sleep(0.02)  # several looks
+        assert sink.puts.value == []
+        state.set(settled)
+        await until(sink.puts, lambda: len(sink.puts.value) > 0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
 
 
 def test_a_rebooting_card_changes_no_label() -> None:

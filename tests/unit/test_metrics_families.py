@@ -111,8 +111,8 @@ def test_errors_are_counted_by_kind() -> None:
         assert samples(name, device=one, kind="uncorrected")[0] > 0
         assert samples(name, device=one, kind="corrected") == [0]
         assert samples(name, device=two, kind="corrected")[0] > 0
-    assert samples("moffett_spu_pcie_aer_errors_total", device=two, severity="fatal") == [1]
-    assert samples("moffett_spu_pcie_aer_errors_total", device=one, severity="fatal") == [0]
+    assert samples("moffett_spu_pcie_aer_errors_total", device=two, kind="fatal") == [1]
+    assert samples("moffett_spu_pcie_aer_errors_total", device=one, kind="fatal") == [0]
 
 
 def test_every_reason_is_a_series_and_a_warning_leaves_the_device_healthy() -> None:
@@ -120,8 +120,8 @@ def test_every_reason_is_a_series_and_a_warning_leaves_the_device_healthy() -> N
     faults = Faults().with_fault(one, "ecc").with_fault(one, "hot").with_fault(two, "link")
     samples = Samples(view_of(faults=faults))
     reason = "moffett_spu_health_reason"
-    assert samples(reason, device=one, reason="ecc-uncorrected", severity="unhealthy") == [1]
-    assert samples(reason, device=one, reason="over-temperature", severity="unhealthy") == [1]
+    assert samples(reason, device=one, reason="ecc-uncorrected", level="unhealthy") == [1]
+    assert samples(reason, device=one, reason="over-temperature", level="unhealthy") == [1]
     assert samples(reason, device=two) == samples(reason, reason="link-degraded") == [1]
     assert samples(reason, device=three) == []
     healthy = [samples("moffett_spu_healthy", device=d) for d in (one, two, three)]

@@ -2,39 +2,72 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from ..log import set_up
-from ..options import CONFIG_OPTION, Values
+from ..options import CONFIG_OPTION, NODE_NAME, Values
 from ..settings import serve_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config.reload import ConfigFile
+    from ..kubernetes.settings import ApiSettings
+    from ..settings import ServeSettings
 
 
 def run(values: Values) -> int:
-    # asyncio works without ssl, which nothing here uses and which costs 4.1 MiB. This
-    # has to come before anything imports asyncio.
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
-    path = values[CONFIG_OPTION]
-    file = None if path is None else _config_file(path, values)
-    settings = serve_settings(values) if file is None else file.settings
+    path, node = values[CONFIG_OPTION], values[NODE_NAME]
+    if path is None:
+        settings, by_label = serve_settings(values), False
+    else:
+        settings, by_label = _configured(path, values, node)
+    api = None
+    if settings.beside.api.any or by_label:
+        api = _api(settings, node)
+    else:
+        # asyncio works without ssl, which nothing else uses and which costs 4.1 MiB.
+        # This has to come before anything imports asyncio.
+        sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     set_up(settings.log.form, settings.log.level)
     import asyncio
 
     from ..daemon import serve
 
-    asyncio.run(serve(settings, file))
+    file = None if path is None else _config_file(path, values, node)
+    asyncio.run(serve(settings, file, api))
     return 0
 
 
-def _config_file(path: Path, values: Values) -> ConfigFile:
-    # YAML is loaded on nodes that have a file, and on no other.
+# YAML is loaded on nodes that have a file, and on no other.
+
+
+def _configured(path: Path, values: Values, node: str) -> tuple[ServeSettings, bool]:
+    """What the file comes to, and whether that depends on the node's labels."""
+    from ..config.load import read
+    from ..config.sections import NodeFacts
+
+    configuration = read(path)
+    return configuration.settings(values, NodeFacts(node)), configuration.needs_labels
+
+
+def _config_file(path: Path, values: Values, node: str) -> ConfigFile:
     from ..config.reload import ConfigFile
     from ..config.sections import NodeFacts
-    from ..options import NODE_NAME
 
-    return ConfigFile(path, values, NodeFacts(values[NODE_NAME]))
+    return ConfigFile(path, values, NodeFacts(node))
+
+
+def _api(settings: ServeSettings, node: str) -> ApiSettings:
+    from ..kubernetes.settings import api_settings
+
+    beside = settings.beside
+    return api_settings(
+        os.environ,
+        node,
+        server=beside.api_server,
+        token_file=beside.api_token_file,
+        ca_file=beside.api_ca_file,
+    )

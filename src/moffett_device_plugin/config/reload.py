@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,9 +46,9 @@ class ConfigFile:
             if await self._look():
                 yield self.settings
 
-    def for_labels(self, node: NodeFacts) -> ServeSettings | None:
-        """What holds now that the node has other labels; None for no difference."""
-        self._node = node
+    def for_labels(self, labels: Mapping[str, str]) -> ServeSettings | None:
+        """What holds now that the node has these labels; None for no difference."""
+        self._node = NodeFacts(self._node.name, labels)
         return self.settings if self._apply(self.configuration) else None
 
     async def _look(self) -> bool:

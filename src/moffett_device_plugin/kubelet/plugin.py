@@ -15,7 +15,8 @@ from ..latest import Latest
 from ..tally import ResourceTally
 from ..terms import Calls
 from .directory import KubeletDirectory
-from .listener import Listener, new_socket_name, socket_prefix
+from .listener import Listener
+from .names import new_socket_name, socket_prefix
 from .peers import Peers
 from .registration import RegistrationError, register
 from .service import Advertisement, Allocator, DevicePluginService, options_of

@@ -7,10 +7,11 @@ import logging
 import random
 import re
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
@@ -18,6 +19,7 @@ from ..grpc.client import Channel
 from ..grpc.messages import Code, StatusError
 from ..grpc.server import Server, Unary
 from ..latest import Latest
+from .manners import DEFAULT, Manners
 
 log = logging.getLogger(__name__)
 
@@ -40,27 +42,42 @@ class Pod:
 
 @dataclass(slots=True)
 class _Endpoint:
+    name: str = ""  # of its socket
     channel: Channel | None = None
     options: pb.DevicePluginOptions = field(default_factory=pb.DevicePluginOptions)
+
+    def close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
 
 
 @dataclass(slots=True)
 class _Resource:
     endpoint: _Endpoint
     devices: dict[str, pb.Device] = field(default_factory=dict)
+    lists: int = 0  # since its plugin was dialled
 
 
 class StandInKubelet:
     """Owns `directory`; `start` and `kill` may follow each other any number of times.
 
     Pods survive restarts, as the real kubelet's checkpoint makes them. `changed`
-    counts up with everything that a test could wait for.
+    counts up with everything that a test could wait for. `manners` may be replaced
+    at any time; what is asked from then on is answered by the new ones.
     """
 
-    def __init__(self, directory: Path, tasks: asyncio.TaskGroup, seed: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        tasks: asyncio.TaskGroup,
+        seed: int = 0,
+        manners: Manners = DEFAULT,
+    ) -> None:
         self.directory = directory
+        self.manners = manners
         self.pods: dict[str, Pod] = {}
         self.registrations: list[pb.RegisterRequest] = []
+        self.registered_at: list[float] = []  # when each came (time.perf_counter)
         self.dial_failures: list[str] = []
         self.lists: Latest[int] = Latest(0)  # device lists received
         self.changed: Latest[int] = Latest(0)
@@ -68,45 +85,82 @@ class StandInKubelet:
         self._random = random.Random(seed)  # noqa: S311  (an order, no secret)
         self._resources: dict[str, _Resource] = {}
         self._server: Server | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     @property
     def socket(self) -> Path:
         return self.directory / api.KUBELET_SOCKET
 
-    async def start(self) -> None:
-        """Deletes all but the checkpoint from the directory, then makes the socket."""
+    @property
+    def running(self) -> bool:
+        return self._listener is not None
+
+    async def start(self, *, wipe: bool = True) -> None:
+        """Deletes all but the checkpoint from the directory, then makes the socket.
+
+        Without `wipe` only its own old socket is deleted, as no real kubelet does.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
-        for entry in self.directory.iterdir():
-            if entry.name != api.KUBELET_CHECKPOINT and not entry.is_dir():
+        # Its own goes last: so the new one gets the same inode number on a file system
+        # that uses numbers again, as most real ones did.
+        entries = sorted(self.directory.iterdir(), key=lambda entry: entry == self.socket)
+        for entry in entries:
+            kept = entry.name == api.KUBELET_CHECKPOINT or entry.is_dir()
+            if not kept and (wipe or entry == self.socket):
                 entry.unlink(missing_ok=True)
         self._server = Server({api.REGISTER: Unary(self._register)}, self._tasks)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(str(self.socket))
+        listening.listen(100)  # at once: a plugin that watches may be here already
+        listening.setblocking(False)
+        self._listener = listening
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_unix_server(self._server.protocol, sock=listening)
+        loop.add_reader(listening, self._accept, listening, self._server)
 
     def kill(self) -> None:
         """Ends as by SIGKILL: every connection breaks and the dead socket stays."""
         if self._listener is not None and self._server is not None:
-            dead = self.directory / ".dead"
-            # The event loop of newer Pythons removes a socket that it closes.
-            self.socket.rename(dead)
+            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._server.close()
-            with suppress(FileNotFoundError):
-                dead.rename(self.socket)
         self._listener = self._server = None
         for task in self._calls:
             task.cancel()
         for resource in self._resources.values():
-            if resource.endpoint.channel is not None:
-                resource.endpoint.channel.close()
+            resource.endpoint.close()
         self._resources.clear()
         self._bump()
 
+    def cut(self, resource: str) -> None:
+        """Closes the connection to its plugin, as when the kubelet gives a stream up."""
+        found = self._resources.get(resource)
+        if found is not None:
+            found.endpoint.close()
+
     # -- what the node object would show ----------------------------------------------
+
+    def resources(self) -> list[str]:
+        return sorted(self._resources)
+
+    def devices(self, resource: str) -> dict[str, pb.Device]:
+        """What its plugin last listed, by id; empty for a resource that is not known."""
+        found = self._resources.get(resource)
+        return dict(found.devices) if found else {}
+
+    def listening(self, resource: str) -> bool:
+        """Whether a plugin has sent a list for it, and its stream is open."""
+        found = self._resources.get(resource)
+        return found is not None and found.endpoint.channel is not None and found.lists > 0
+
+    def endpoint(self, resource: str) -> Path | None:
+        """The socket of the plugin that registered last for it."""
+        found = self._resources.get(resource)
+        return None if found is None else self.directory / found.endpoint.name
+
+    def options(self, resource: str) -> pb.DevicePluginOptions:
+        found = self._resources.get(resource)
+        return found.endpoint.options if found else pb.DevicePluginOptions()
 
     def capacity(self, resource: str) -> int:
         found = self._resources.get(resource)
@@ -179,43 +233,100 @@ class StandInKubelet:
 
     # -- plugins ------------------------------------------------------------------------
 
-    def _register(self, raw: bytes) -> bytes:
+    def _accept(self, listening: socket.socket, server: Server) -> None:
+        try:
+            connection, _ = listening.accept()
+        except OSError:  # it went again
+            return
+        connection.setblocking(False)
+        self._tasks.create_task(self._serve(connection, server))
+
+    async def _serve(self, connection: socket.socket, server: Server) -> None:
+        # asyncio's own server would leave a connection open for good that it has just
+        # accepted when it is closed, and its peer would wait for a dead kubelet.
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.connect_accepted_socket(server.protocol, connection)
+        except OSError:
+            connection.close()
+        else:
+            if server is not self._server:
+                transport.abort()
+
+    async def _register(self, raw: bytes) -> bytes:
+        life = self._server
         request = pb.RegisterRequest.FromString(raw)
-        if request.version != api.VERSION:
-            raise StatusError(
-                Code.UNKNOWN,
-                f'requested API version "{request.version}" is not supported by kubelet. '
-                f'Supported version is ["{api.VERSION}"]',
-            )
-        if not _is_extended_resource(request.resource_name):
-            raise StatusError(
-                Code.UNKNOWN, f'the ResourceName "{request.resource_name}" is invalid'
-            )
         self.registrations.append(request)
-        task = self._tasks.create_task(self._dial(request))
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        self.registered_at.append(time.perf_counter())
         self._bump()
+        manners = self.manners
+        if manners.register == "hang":
+            await asyncio.Event().wait()
+        if manners.register == "die":
+            self.kill()
+            raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
+        if manners.register == "refuse":
+            raise StatusError(Code.UNKNOWN, "the registration is refused")
+        _check(request)
+        if manners.dial == "before-answering":
+            try:
+                endpoint = await self._connect(request)
+            except (OSError, StatusError) as error:
+                self._not_dialled(request, error)
+                text = f"failed to dial device plugin: {error}"
+                raise StatusError(Code.UNKNOWN, text) from error
+            if life is not self._server:
+                endpoint.close()
+                raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
+            self._spawn(self._listen(request, endpoint))
+        elif manners.dial == "after-answering":
+            self._spawn(self._dial(request))
         return pb.Empty().SerializeToString()
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
     async def _dial(self, request: pb.RegisterRequest) -> None:
-        path = self.directory / request.endpoint
-        endpoint = _Endpoint(options=request.options)
         try:
-            async with asyncio.timeout(DIAL_TIMEOUT):
-                # Kubelets before 1.26 send the socket's path as the authority.
-                endpoint.channel = await Channel.connect(path, authority=str(path))
-        except OSError as error:  # a time-out is one, too
-            self.dial_failures.append(f"{path}: {error}")
-            self._bump()
+            endpoint = await self._connect(request)
+        except (OSError, StatusError) as error:
+            self._not_dialled(request, error)
             return
+        await self._listen(request, endpoint)
+
+    async def _connect(self, request: pb.RegisterRequest) -> _Endpoint:
+        """Raises OSError when nobody listens there (a time-out is one, too)."""
+        path = Path(f"{self.directory}/{request.endpoint}")  # joined, whatever it is
+        endpoint = _Endpoint(request.endpoint, options=request.options)
+        authority = self.manners.authority or str(path)
+        async with asyncio.timeout(DIAL_TIMEOUT):
+            endpoint.channel = await Channel.connect(path, authority=authority)
+        if self.manners.dial == "before-answering":
+            try:
+                raw = await endpoint.channel.unary(api.GET_OPTIONS, b"", DIAL_TIMEOUT)
+            except BaseException:
+                endpoint.close()
+                raise
+            endpoint.options = pb.DevicePluginOptions.FromString(raw)
+        return endpoint
+
+    def _not_dialled(self, request: pb.RegisterRequest, error: Exception) -> None:
+        self.dial_failures.append(f"{self.directory / request.endpoint}: {error}")
+        self._bump()
+
+    async def _listen(self, request: pb.RegisterRequest, endpoint: _Endpoint) -> None:
+        assert endpoint.channel is not None  # noqa: S101  (made by _connect)
         resource = self._resources.setdefault(request.resource_name, _Resource(endpoint))
-        resource.endpoint = endpoint
+        resource.endpoint, resource.lists = endpoint, 0
+        self._bump()
         try:
             async with endpoint.channel as channel:
                 async for raw in channel.stream(api.LIST_AND_WATCH, b""):
                     listed = pb.ListAndWatchResponse.FromString(raw).devices
                     resource.devices = {device.ID: device for device in listed}
+                    resource.lists += 1
                     self.lists.set(self.lists.value + 1)
                     self._bump()
         except StatusError as error:
@@ -230,6 +341,18 @@ class StandInKubelet:
 
     def _bump(self) -> None:
         self.changed.set(self.changed.value + 1)
+
+
+def _check(request: pb.RegisterRequest) -> None:
+    """Raises StatusError as the kubelet words it."""
+    if request.version != api.VERSION:
+        raise StatusError(
+            Code.UNKNOWN,
+            f'requested API version "{request.version}" is not supported by kubelet. '
+            f'Supported version is ["{api.VERSION}"]',
+        )
+    if not _is_extended_resource(request.resource_name):
+        raise StatusError(Code.UNKNOWN, f'the ResourceName "{request.resource_name}" is invalid')
 
 
 def _is_extended_resource(name: str) -> bool:

@@ -1,0 +1,143 @@
+"""`doctor`: is this node fit for SPU pods, and if not, why not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from ..errors import ConfigurationError
+from ..options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, Values, add_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..doctor.findings import Finding
+    from ..doctor.site import Site
+
+#: Seconds for all that goes into the bundle.
+GATHER_DEADLINE = 60.0
+STDOUT = "-"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-o", "--output", choices=("text", "json"), default="text", help="(default: text)")
+    add(
+        "--bundle",
+        metavar="FILE.tgz",
+        help="also write what a bug report needs to this file; - for standard output",
+    )
+    add("--log", metavar="FILE", help="for --bundle: the daemon's log, whose end goes in")
+    add("--with-serials", action="store_true", help="for --bundle: leave serials and uuids in")
+    add("--with-names", action="store_true", help="for --bundle: leave names of pods and hosts in")
+    add(
+        "--list-and-watch", action="store_true",
+        help="also ask the running plugin for its list; it registers once more after that",
+    )  # fmt: skip
+    add("--no-open", action="store_true", help="do not try to open device nodes in a container")
+    # All of `serve`'s: what the daemon was started with can be said here as it is.
+    add_options(parser, (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS))
+
+
+def run(values: Values, arguments: argparse.Namespace) -> int:
+    """0 when nothing fails, 1 when something does. `values` are not used: a variable that
+    keeps the daemon from starting is what the doctor has to tell, not to stumble over."""
+    from ..doctor.checks import all_checks
+    from ..doctor.examine import examine
+    from ..doctor.run import run_checks
+    from ..log import quiet
+
+    quiet()
+    _check_bundle(arguments)
+    site = examine(arguments, os.environ, sys.argv[1:])
+    # A bundle that goes to standard output has it for itself.
+    out = sys.stderr if arguments.bundle == STDOUT else sys.stdout
+    findings = _tell(run_checks(all_checks(site), site), out, as_json=arguments.output == "json")
+    if arguments.bundle is not None and not _bundle(site, findings, arguments):
+        return 1
+    return 1 if any(finding.level == "fail" for finding in findings) else 0
+
+
+def _tell(found: Iterator[Finding], out: TextIO, *, as_json: bool) -> list[Finding]:
+    from ..doctor import report
+
+    if as_json:
+        findings = list(found)
+        print(report.as_json(findings), file=out)
+        return findings
+    if out.isatty():
+        from rich.console import Console
+
+        console = Console(file=out, highlight=False)
+        findings = report.draw(found, console)
+        console.print(f"\n{report.summary(findings)}")
+        return findings
+    findings = []
+    for finding in found:
+        print(report.line(finding), file=out, flush=True)
+        findings.append(finding)
+    print(report.summary(findings), file=out)
+    return findings
+
+
+def _check_bundle(arguments: argparse.Namespace) -> None:
+    """Before anything is looked at: nobody waits for a file that cannot be."""
+    if arguments.bundle is None:
+        for flag in ("--log", "--with-serials", "--with-names"):
+            if getattr(arguments, flag[2:].replace("-", "_")):
+                raise ConfigurationError("--bundle", "", f"{flag} is for a bundle: name its file")
+        return
+    if arguments.log is not None and not os.access(arguments.log, os.R_OK):
+        raise ConfigurationError("--log", arguments.log, "it cannot be read")
+    if arguments.bundle == STDOUT:
+        if sys.stdout.isatty():
+            raise ConfigurationError("--bundle", STDOUT, "redirect standard output to a file")
+        return
+    path = Path(arguments.bundle).absolute()
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigurationError("--bundle", arguments.bundle, "its folder cannot be written to")
+    if path.exists() and not path.is_file():
+        raise ConfigurationError("--bundle", arguments.bundle, "that is no ordinary file")
+
+
+def _bundle(site: Site, findings: list[Finding], arguments: argparse.Namespace) -> bool:
+    """Tells what it wrote on standard error: standard output may be JSON."""
+    from ..doctor import bundle
+    from ..doctor.facts import gather
+    from ..doctor.run import start
+
+    log = Path(arguments.log) if arguments.log else None
+    redact = bundle.redactor_for(
+        site, with_serials=arguments.with_serials, with_names=arguments.with_names
+    )
+    try:
+        files = start(lambda: list(gather(site, findings, log)), GATHER_DEADLINE).result()
+        if arguments.bundle == STDOUT:
+            members = bundle.pack(sys.stdout.buffer, files, redact)
+        else:
+            members = bundle.write(Path(arguments.bundle).absolute(), files, redact)
+    except TimeoutError:
+        print(f"doctor: no bundle: no end after {GATHER_DEADLINE:g} s", file=sys.stderr)
+        return False
+    except OSError as error:
+        why = error.strerror or error
+        print(f"doctor: no bundle: {arguments.bundle}: {why}", file=sys.stderr)
+        return False
+    print(f"{arguments.bundle} has:", file=sys.stderr)
+    for member in members:
+        cut = ", cut off" if member.cut else ""
+        print(f"  {member.name} ({member.size} bytes{cut})", file=sys.stderr)
+    kept = [
+        what
+        for what, left in (
+            ("serials and uuids", arguments.with_serials),
+            ("names of pods and hosts", arguments.with_names),
+        )
+        if left
+    ]
+    inside = f"; {' and '.join(kept)} are in it" if kept else ""
+    print(f"nothing secret, by all that is known{inside}: look through it first", file=sys.stderr)
+    return True

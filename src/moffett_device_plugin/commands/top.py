@@ -1,0 +1,168 @@
+"""`top`: the node's devices as they are now, and who holds them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+from ..kinds import seconds
+from ..options import HARDWARE_OPTIONS, HEALTH_OPTIONS, SERVE_OPTIONS, Values, add_options
+from .top_rows import SORTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..doctor.holders import Held
+    from ..monitor import Monitor
+    from .top_view import Scene
+
+_OF_SERVE = tuple(
+    option for option in SERVE_OPTIONS if option.flag in ("--kubelet-dir", "--pod-resources-socket")
+)
+_INTERVAL = seconds(0.2, 3600)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--interval", default="2", metavar="SECONDS", help="between two looks (default: 2)")
+    add("--sort", choices=SORTS, default="index", help="(default: index)")
+    add("--once", action="store_true", help="look once, print it, and end")
+    add(
+        "-o", "--output", choices=("text", "json"), default="text",
+        help="json needs --once (default: text)",
+    )  # fmt: skip
+    add_options(parser, (*HARDWARE_OPTIONS, *HEALTH_OPTIONS, *_OF_SERVE))
+
+
+def run(values: Values, arguments: argparse.Namespace) -> int:
+    from ..doctor.holders import socket_of
+    from ..hardware.choose import choose_hardware
+    from ..log import quiet
+    from ..monitor import Monitor, Pace
+    from ..settings import hardware_settings, health_policy
+
+    interval: float = _INTERVAL.parse("--interval", arguments.interval)
+    if arguments.output == "json" and not arguments.once:
+        raise ConfigurationError("--output", "json", "json is for one look: add --once")
+    hardware, policy = hardware_settings(values), health_policy(values)
+    socket = socket_of(values)
+    quiet()
+    monitor = Monitor(choose_hardware(hardware), policy, time.monotonic, Pace(smi=interval))
+    try:
+        asyncio.run(_top(monitor, socket, arguments, interval))
+    except BrokenPipeError:  # whoever read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+async def _top(
+    monitor: Monitor, socket: Path, arguments: argparse.Namespace, interval: float
+) -> None:
+    from .devices import look_once
+
+    if arguments.once:
+        await look_once(monitor)
+        await _show_once(monitor, socket, arguments)
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    live = console.is_terminal and not console.is_dumb_terminal
+    work = _live(monitor, socket, arguments, interval) if live else _plain(
+        monitor, socket, arguments, interval
+    )  # fmt: skip
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+
+
+# -- one look, or one after the other -------------------------------------------------
+
+
+async def _show_once(monitor: Monitor, socket: Path, arguments: argparse.Namespace) -> None:
+    from ..doctor.holders import ask_holders
+
+    held = await ask_holders(socket)
+    if arguments.output == "json":
+        print(json.dumps(described(monitor, held), indent=2, ensure_ascii=False))
+        return
+    from .top_view import View, print_plain
+
+    if held.why_not is not None:
+        print(f"pods are not known: {held.why_not}", file=sys.stderr)
+    print_plain(_scene(monitor, held), View(arguments.sort))
+
+
+def described(monitor: Monitor, held: Held) -> dict[str, object]:
+    """Each device as `devices -o json` has it, with its holders."""
+    from ..doctor.holders import by_device
+    from .devices import describe
+
+    state = monitor.state.value
+    holders = by_device(held, state.snapshot)
+    return {
+        "pods_unknown": held.why_not,
+        "devices": [
+            {
+                **describe(device, state),
+                "holders": [
+                    {"namespace": h.namespace, "pod": h.pod, "container": h.container}
+                    for h in holders.get(device.id, ())
+                ],
+            }
+            for device in state.snapshot.devices
+        ],
+    }
+
+
+def _scene(monitor: Monitor, held: Held) -> Scene:
+    from ..doctor.holders import by_device
+    from .top_rows import rows_of
+    from .top_view import Scene
+
+    state = monitor.state.value
+    return Scene(state, rows_of(state, by_device(held, state.snapshot)), held.why_not)
+
+
+async def _plain(
+    monitor: Monitor, socket: Path, arguments: argparse.Namespace, interval: float
+) -> None:
+    """A table each interval, for a pipe; why pods are not known is said once."""
+    from ..doctor.holders import ask_holders
+    from .devices import look_once
+    from .top_view import View, print_plain
+
+    told: str | None = None
+    while True:
+        await look_once(monitor)
+        held = await ask_holders(socket)
+        if held.why_not is not None and held.why_not != told:
+            told = held.why_not
+            print(f"pods are not known: {told}", file=sys.stderr)
+        print_plain(_scene(monitor, held), View(arguments.sort))
+        sys.stdout.flush()
+        await asyncio.sleep(interval)
+
+
+# -- on a terminal --------------------------------------------------------------------
+
+
+async def _live(
+    monitor: Monitor, socket: Path, arguments: argparse.Namespace, interval: float
+) -> None:
+    from .top_live import LiveTop
+    from .top_view import View
+
+    await LiveTop(monitor, socket, View(arguments.sort), interval).run()

@@ -1,0 +1,122 @@
+"""What `top` shows, before it is drawn: rows by card, sorted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..hardware.facts import Telemetry
+
+if TYPE_CHECKING:
+    from ..inventory import Device
+    from ..kubelet.podresources import Holder
+    from ..node import NodeState
+
+Sort = Literal["util", "mem", "temp", "power", "index"]
+SORTS: tuple[Sort, ...] = ("util", "mem", "temp", "power", "index")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A device and who holds it. `sick` is whether the verdict is against it, `why`
+    everything that is said of it."""
+
+    device: Device
+    telemetry: Telemetry
+    sick: bool
+    why: str
+    holders: tuple[Holder, ...]
+
+    @property
+    def memory_share(self) -> float | None:
+        """Of the memory, how much is used: 0 to 1."""
+        used, total = self.telemetry.memory_used_mib, self.telemetry.memory_total_mib
+        return None if used is None or not total else used / total
+
+    @property
+    def pods(self) -> str:
+        return ", ".join(dict.fromkeys(f"{h.namespace}/{h.pod}" for h in self.holders))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A card's rows."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def rows_of(state: NodeState, holders: Mapping[str, tuple[Holder, ...]]) -> tuple[Row, ...]:
+    """In bus order."""
+    rows: list[Row] = []
+    for device in state.snapshot.devices:
+        verdict = state.verdicts[device.id]
+        why = "; ".join(f"{reason.code}: {reason.message}" for reason in verdict.reasons)
+        telemetry = device.telemetry or Telemetry()
+        rows.append(Row(device, telemetry, not verdict.healthy, why, holders.get(device.id, ())))
+    return tuple(rows)
+
+
+#: What a device is sorted by; the highest first, but for the index.
+_KEYS: Mapping[Sort, Callable[[Row], float | None]] = {
+    "util": lambda row: row.telemetry.utilization_percent,
+    "mem": lambda row: row.memory_share,
+    "temp": lambda row: row.telemetry.temperature_celsius,
+    "power": lambda row: row.telemetry.power_draw_watts,
+    "index": lambda row: -row.device.index,
+}
+
+
+def grouped(rows: Sequence[Row], sort: Sort = "index", *, reverse: bool = False) -> list[Group]:
+    """Cards by their first device's value, and the devices of each by their own. What
+    is not known comes last; equal ones keep the bus order."""
+    members: dict[str, list[Row]] = {}
+    for row in rows:
+        members.setdefault(row.device.card, []).append(row)
+
+    def key(row: Row) -> tuple[bool, float]:
+        value = _KEYS[sort](row)
+        if value is None:
+            return (True, 0.0)
+        return (False, value if reverse else -value)
+
+    cards = [tuple(sorted(on_card, key=key)) for on_card in members.values()]
+    cards.sort(key=lambda on_card: key(on_card[0]))
+    return [Group(_title(on_card[0].device), on_card) for on_card in cards]
+
+
+def _title(device: Device) -> str:
+    return f"{device.product or 'SPU'} {device.serial or device.card}"
+
+
+# -- cells ----------------------------------------------------------------------------
+
+TITLES = ("INDEX", "ID", "UTIL", "MEMORY", "TEMP", "POWER", "FREQ", "HEALTH", "POD")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The row's texts, in the order of TITLES; `-` for what is not known."""
+    t = row.telemetry
+    memory = "-"
+    if t.memory_used_mib is not None and t.memory_total_mib is not None:
+        memory = f"{t.memory_used_mib}/{t.memory_total_mib} MiB"
+    power = _text(t.power_draw_watts, "W")
+    if t.power_draw_watts is not None and t.power_limit_watts is not None:
+        power = f"{t.power_draw_watts:g}/{t.power_limit_watts:g} W"
+    health = "unhealthy" if row.sick else "healthy"
+    return (
+        str(row.device.index),
+        row.device.id,
+        _text(t.utilization_percent, "%"),
+        memory,
+        _text(t.temperature_celsius, "C"),
+        power,
+        _text(t.frequency_mhz, "MHz"),
+        f"{health} ({row.why})" if row.why else health,
+        row.pods or "-",
+    )
+
+
+def _text(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:g} {unit}"

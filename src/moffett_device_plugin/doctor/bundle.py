@@ -1,0 +1,98 @@
+"""One file with what a bug report needs, and nothing that is secret."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from .redact import Redactor, stand_ins
+from .site import Site
+
+#: A shorter name is in too many words.
+SHORTEST = 4
+#: At most so much of one file, and of all of them together, in bytes before packing.
+MAX_FILE = 1024 * 1024
+MAX_ALL = 8 * 1024 * 1024
+FOLDER = "moffett-doctor"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    name: str
+    size: int
+    cut: bool = False
+
+
+def redactor_for(site: Site, *, with_serials: bool, with_names: bool) -> Redactor:
+    devices = site.state.snapshot.devices
+    serials = {value for d in devices for value in (d.serial, d.uuid) if value}
+    names = () if with_names else _names(site)
+    return Redactor(frozenset(serials), names, hide_serials=not with_serials)
+
+
+def _names(site: Site) -> tuple[tuple[str, str], ...]:
+    holders = [h for units in site.held.units.values() for hs in units.values() for h in hs]
+    environment = site.place.environment
+    hosts = (
+        os.uname().nodename,
+        site.place.read("etc/hostname"),
+        *(environment.get(name) for name in ("HOSTNAME", "NODE_NAME", "SPU_NODE_NAME")),
+    )
+    pods = stand_ins("pod", (holder.pod for holder in holders))
+    spaces = stand_ins("namespace", (h.namespace for h in holders if h.namespace != "default"))
+    containers = stand_ins("container", (holder.container for holder in holders))
+    # A short name is in many words, so it is replaced only where it stands as a whole.
+    whole = {
+        f"{h.namespace}/{h.pod}": f"{spaces.get(h.namespace, h.namespace)}/{pods[h.pod]}"
+        for h in holders
+    } | {f"{h.pod}/{h.container}": f"{pods[h.pod]}/{containers[h.container]}" for h in holders}
+    alone = {
+        name: instead
+        for known in (pods, spaces, containers, stand_ins("host", hosts))
+        for name, instead in known.items()
+        if len(name) >= SHORTEST
+    }
+    # The longest first: one name can be part of another.
+    return tuple(sorted((whole | alone).items(), key=lambda pair: len(pair[0]), reverse=True))
+
+
+def write(path: Path, files: Iterable[tuple[str, str]], redact: Redactor) -> Sequence[Member]:
+    """Replaces `path` as a whole, for its owner alone. Raises OSError; then nothing has
+    changed."""
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+    try:
+        with os.fdopen(fd, "wb") as file:
+            members = pack(file, files, redact)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return members
+
+
+def pack(file: IO[bytes], files: Iterable[tuple[str, str]], redact: Redactor) -> Sequence[Member]:
+    members: list[Member] = []
+    room = MAX_ALL
+    with tarfile.open(fileobj=file, mode="w|gz") as archive:
+        for name, text in files:
+            data = redact(text).encode(errors="replace")
+            kept = data[: min(MAX_FILE, room)]
+            room -= len(kept)
+            archive.addfile(_header(name, len(kept)), io.BytesIO(kept))
+            members.append(Member(name, len(kept), len(kept) < len(data)))
+    return members
+
+
+def _header(name: str, size: int) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(f"{FOLDER}/{name}")
+    header.size = size
+    header.mode = 0o600
+    header.mtime = int(time.time())
+    return header

@@ -1,0 +1,223 @@
+"""Our plugin as the kubelet meets it: its sockets, its answers, its registration."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from .. import api
+from ..api import deviceplugin_v1beta1_pb2 as pb
+from ..grpc.client import Channel
+from ..grpc.messages import StatusError
+from ..kubelet.names import socket_prefix
+from ..resources import DEFAULT_RESOURCE
+from .findings import Finding, bad, count, doubt, good, skipped, some
+from .kubelet import connect_error, sockets_in
+from .site import Site
+
+CALL_TIMEOUT = 2.0
+_LOG = "look at the daemon's log (kubectl logs) for waiting-for-kubelet"
+
+
+def expected_names(site: Site) -> tuple[str, ...]:
+    """What this node advertises, as far as its configuration tells; sorted."""
+    names = {division.name for division in site.divisions()}
+    names |= {resource.name for resource in site.resources if resource.name is not None}
+    return tuple(sorted(names))
+
+
+def plugin(site: Site) -> Iterable[Finding]:
+    """One living copy for each resource, and it answers as the kubelet would ask."""
+    try:
+        sockets = sockets_in(site.kubelet_dir)
+    except OSError as error:
+        return [skipped(f"{site.kubelet_dir}: {error.strerror}")]
+    findings: list[Finding] = []
+    for name in expected_names(site):
+        own = [path for path in sockets if path.name.startswith(socket_prefix(name))]
+        alive = [path for path in own if connect_error(path) is None]
+        if not alive:
+            findings.append(_absent(name, site, dead=len(own)))
+            continue
+        if len(alive) > 1:
+            findings.append(
+                doubt(
+                    f"{len(alive)} copies of the plugin serve it: {some(p.name for p in alive)}",
+                    "nothing during a rolling update; else delete the DaemonSet that is too many",
+                    name,
+                )
+            )
+        findings += [_answer(name, path, site) for path in alive]
+    return findings or [skipped("no resource is configured")]
+
+
+def _absent(name: str, site: Site, dead: int) -> Finding:
+    if not site.state.snapshot.devices:
+        return skipped("a node without cards advertises nothing", subject=name)
+    text = "no plugin serves it" + (f" ({count(dead, 'dead socket')})" if dead else "")
+    return bad(
+        text,
+        "is the DaemonSet's pod running on this node (kubectl get pods -o wide)? If it is,"
+        " does it have the same --resource-name and --kubelet-dir? " + _LOG,
+        name,
+    )
+
+
+def _answer(name: str, path: Path, site: Site) -> Finding:
+    began = time.monotonic()
+    try:
+        text = asyncio.run(_ask(path, listed=site.options.list_and_watch))
+    except (OSError, StatusError, DecodeError, TimeoutError) as error:
+        return bad(
+            f"{path.name} does not answer: {str(error) or 'no answer in time'}",
+            "look at the daemon's log and restart its pod; if it comes back, report it",
+            name,
+        )
+    took = (time.monotonic() - began) * 1000
+    return good(f"{path.name} answers in {took:.0f} ms: {text}", name)
+
+
+async def _ask(path: Path, *, listed: bool) -> str:
+    """Its options; its list only if asked for, because the end of that call is for the
+    plugin what the end of a kubelet is, and it registers again."""
+    async with await Channel.connect(path) as channel:
+        empty = pb.Empty().SerializeToString()
+        raw = await channel.unary(api.GET_OPTIONS, empty, CALL_TIMEOUT)
+        options = pb.DevicePluginOptions.FromString(raw)
+        wanted = [
+            what
+            for what, on in (
+                ("GetPreferredAllocation", options.get_preferred_allocation_available),
+                ("PreStartContainer", options.pre_start_required),
+            )
+            if on
+        ]
+        text = f"it wants {' and '.join(wanted) or 'no optional call'}"
+        if listed:
+            raw = await channel.unary(api.LIST_AND_WATCH, empty, CALL_TIMEOUT)
+            devices = pb.ListAndWatchResponse.FromString(raw).devices
+            healthy = sum(device.health == api.HEALTHY for device in devices)
+            text += f", and lists {count(len(devices), 'unit')}, {healthy} healthy"
+    return text
+
+
+def registration(site: Site) -> Iterable[Finding]:
+    """What the kubelet wrote down of our resources, against what they should be."""
+    path = site.kubelet_dir / api.KUBELET_CHECKPOINT
+    if not site.state.snapshot.devices:
+        return [skipped("a node without cards advertises nothing")]
+    try:
+        known = registered_units(path.read_bytes())
+    except FileNotFoundError:
+        return [skipped(f"the kubelet has no {path.name}: no plugin has registered yet", _LOG)]
+    except PermissionError:
+        return [skipped(f"{path}: it is for root only", "run the doctor as root")]
+    except (OSError, ValueError) as error:
+        remedy = "a damaged checkpoint: delete it and restart the kubelet"
+        return [doubt(f"{path}: {error}", remedy)]
+    findings: list[Finding] = []
+    for division in site.divisions():
+        healthy = {unit.id for unit in division.units() if unit.healthy}
+        every = {unit.id for unit in division.units()}
+        findings.append(_compare(division.name, healthy, every, known))
+    return findings or [skipped("nothing is advertised")]
+
+
+def _compare(
+    name: str, healthy: set[str], every: set[str], known: Mapping[str, Sequence[str]]
+) -> Finding:
+    if name not in known:
+        return bad("the kubelet knows no such resource", f"{_LOG} and for registered", name)
+    units = set(known[name])
+    foreign = sorted(units - every)
+    if foreign:
+        return bad(
+            f"the kubelet has {some(foreign, 2)} for it, which this plugin would not list:"
+            " another plugin has registered last, or the configuration is another",
+            "one plugin for one resource: delete the other DaemonSet (the vendor's v0.1.0 has the"
+            " same resource), or give this one another --resource-name",
+            name,
+        )
+    if units != healthy:
+        return doubt(
+            f"the kubelet has {count(len(units), 'healthy unit')} where {len(healthy)} are"
+            " healthy now",
+            f"nothing if a device has just changed; else {_LOG}",
+            name,
+        )
+    return good(f"the kubelet has {count(len(units), 'healthy unit')}, as it should", name)
+
+
+def registered_units(checkpoint: bytes) -> Mapping[str, Sequence[str]]:
+    """The healthy units of each resource by the kubelet's own record (in it since 1.10).
+    Raises ValueError."""
+    found = json.loads(checkpoint)
+    for key in ("Data", "RegisteredDevices"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError("it does not say which devices are registered")  # noqa: TRY004
+    return {str(name): [str(unit) for unit in units or ()] for name, units in found.items()}
+
+
+def other_plugins(site: Site) -> Iterable[Finding]:
+    """Living plugins beside ours whose names speak of SPUs. A socket does not tell which
+    resource it is for."""
+    try:
+        sockets = sockets_in(site.kubelet_dir)
+    except OSError as error:
+        return [skipped(f"{site.kubelet_dir}: {error.strerror}")]
+    ours = tuple(socket_prefix(name) for name in expected_names(site))
+    suspects = [
+        path
+        for path in sockets
+        if path.name != api.KUBELET_SOCKET
+        and not path.name.startswith(ours)
+        and ("spu" in path.name.lower() or "moffett" in path.name.lower())
+        and connect_error(path) is None
+    ]
+    if suspects:
+        return [
+            doubt(
+                "another plugin for SPUs seems to run beside this one",
+                f"if it serves {DEFAULT_RESOURCE} as well, delete its DaemonSet: the kubelet"
+                " calls whichever registered last",
+                path.name,
+            )
+            for path in suspects
+        ]
+    return [good("no other plugin for SPUs is to be seen")]
+
+
+def cdi(site: Site) -> Iterable[Finding]:
+    """With a CDI strategy, container engines have to find the plugin's spec."""
+    if not site.delivery.uses_cdi:
+        return [skipped("no CDI strategy is on: the kubelet makes the device nodes")]
+    if not site.state.snapshot.devices:
+        return [skipped("a node without cards has no CDI spec")]
+    from ..cdi.directory import CdiDirectory
+
+    path = CdiDirectory(site.cdi_dir, site.delivery.cdi_kind).file
+    try:
+        spec = json.loads(path.read_bytes())
+        names = {str(device["name"]) for device in spec["devices"]}
+    except OSError as error:
+        return [
+            bad(
+                f"{path}: {error.strerror}; containers fail with unresolvable CDI devices",
+                "mount the host's directory there, writable; look at the daemon's log for"
+                " cdi-unavailable",
+            )
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        return [bad(f"{path} is no CDI spec: {error}", "delete it: the plugin writes it again")]
+    here = (d for d in site.state.snapshot.devices if d.present and d.function.nodes)
+    missing = [device.id for device in here if device.id not in names]
+    if missing:
+        text = f"{path} does not know {some(missing)}"
+        return [bad(text, "is the daemon running? It writes the spec when devices change")]
+    return [good(f"{path} has {count(len(names), 'name')}")]

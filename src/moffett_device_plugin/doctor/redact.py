@@ -1,0 +1,77 @@
+"""Takes out of texts what is nobody else's business."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+#: What stands where a secret was.
+MASK = "[masked]"
+_SECRETS = (
+    re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL),
+    re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"),  # a JSON web token
+    re.compile(
+        r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[a-z]_\w{20,}|\bgithub_pat_\w+|\bxox[a-z]-[\w-]+"
+    ),
+    re.compile(r"(?i)(?<=\bbearer )\s*[^\s\"',]+"),
+    re.compile(r"(?i)(?<=\bbasic )[a-z0-9+/=]{8,}"),
+    re.compile(r"(?<=://)[^\s/@\"']+(?=@)"),  # user:password of a URL
+    re.compile(  # a parameter of a URL, a variable, a field of JSON
+        r"(?i)(?:(?<=token)|(?<=secret)|(?<=passwd)|(?<=password)|(?<=api[-_]key)|(?<=apikey)"
+        r"|(?<=credential)|(?<=credentials)|(?<=authorization)|(?<=access[-_]key)"
+        r"|(?<=private[-_]key)|(?<=signature))"
+        r"(?:[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s&,;]+)"
+    ),
+    re.compile(r"\b(?=[\w+-]*\d)(?=[\w+-]*[A-Za-z])[A-Za-z0-9_+-]{40,}={0,2}"),  # long and random
+)
+_UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9A-Za-z]{12,13}\b", re.I)
+#: As mx-smi and the log write them, also of devices that nobody has listed.
+_SERIAL = re.compile(r"(?im)(\bserial(?: number)?[\"']?\s*[:=]\s*[\"']?)([\w-]{6,})")
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """`serials` and `names` are those that are known; both are replaced wherever they
+    are, serials by a word that is the same throughout one bundle and another in the next
+    (they are numbers that could be guessed), names by numbers. Empty for leave them."""
+
+    serials: frozenset[str] = frozenset()
+    names: tuple[tuple[str, str], ...] = ()
+    hide_serials: bool = True
+    salt: bytes = field(default_factory=lambda: os.urandom(16))
+
+    def __call__(self, text: str) -> str:
+        for pattern in _SECRETS:
+            text = pattern.sub(_masked, text)
+        if self.hide_serials:
+            text = _SERIAL.sub(lambda match: match[1] + self._word("serial", match[2]), text)
+            for serial in sorted(self.serials, key=len, reverse=True):
+                text = _whole(serial).sub(self._word("serial", serial), text)
+            text = _UUID.sub(lambda match: self._word("uuid", match[0]), text)
+        for name, instead in self.names:
+            text = _whole(name).sub(instead, text)
+        return text
+
+    def _word(self, kind: str, value: str) -> str:
+        if value.startswith(("serial-", "uuid-")):
+            return value
+        digest = hashlib.blake2b(value.lower().encode(), key=self.salt, digest_size=4).hexdigest()
+        return f"{kind}-{digest}"
+
+
+def stand_ins(kind: str, names: Iterable[str | None]) -> dict[str, str]:
+    """`pod-1`, `pod-2`... for each name."""
+    known = dict.fromkeys(name for name in names if name)
+    return {name: f"{kind}-{number}" for number, name in enumerate(known, 1)}
+
+
+def _whole(text: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Za-z0-9]){re.escape(text)}(?![A-Za-z0-9])")
+
+
+def _masked(match: re.Match[str]) -> str:
+    separator = re.match(r"[\"']?\s*[=:]\s*", match[0])
+    return (separator[0] if separator else "") + MASK

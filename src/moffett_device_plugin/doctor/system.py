@@ -1,0 +1,79 @@
+"""The system around: SELinux, inotify, the clock."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..inotify import ENTRIES, Inotify
+from .findings import Finding, bad, doubt, good, skipped
+from .site import Site
+
+#: Types of SELinux that may do what the plugin has to.
+UNCONFINED = ("spc_t", "unconfined_t", "unconfined_service_t", "kernel_t", "init_t")
+_SYSCTL = "proc/sys/fs/inotify"
+
+
+def selinux(site: Site) -> Iterable[Finding]:
+    enforcing = site.place.read("sys/fs/selinux/enforce")
+    if enforcing is None:
+        return [good("SELinux is off")]
+    if enforcing != "1":
+        return [good("SELinux is permissive")]
+    context = (site.place.read("proc/self/attr/current") or "").rstrip("\0")
+    if any(f":{kind}:" in f"{context}:" for kind in UNCONFINED):
+        return [good(f"SELinux is enforcing, and lets {context} through")]
+    return [
+        doubt(
+            f"SELinux is enforcing, and this is {context or 'of an unknown type'}",
+            "the plugin's pod needs privileged: true or seLinuxOptions type spc_t to connect to"
+            " the kubelet; pods with SPUs need setsebool -P container_use_devices on",
+        )
+    ]
+
+
+def inotify(site: Site) -> Iterable[Finding]:
+    """Whether one more can be had, by having one for a moment."""
+    limits = ", ".join(
+        f"{name} {site.place.read(f'{_SYSCTL}/{name}') or 'unknown'}"
+        for name in ("max_user_instances", "max_user_watches")
+    )
+    folder = site.kubelet_dir if site.kubelet_dir.is_dir() else Path(tempfile.gettempdir())
+    try:
+        one = Inotify()
+        try:
+            one.watch(folder, ENTRIES)
+        finally:
+            one.close()
+    except OSError as error:
+        return [
+            doubt(
+                f"{error.strerror} ({limits}): the daemon reads the kubelet's directory every"
+                " 10 ms instead",
+                "sysctl -w fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288",
+            )
+        ]
+    return [good(f"inotify works ({limits})")]
+
+
+def clock(site: Site) -> Iterable[Finding]:
+    """A clock that is behind the files on its own disk is wrong."""
+    newest = 0.0
+    for path in (Path(__file__), site.kubelet_dir):
+        try:
+            newest = max(newest, path.stat().st_mtime)
+        except OSError:
+            continue
+    if not newest:
+        return [skipped("there is nothing to compare it with")]
+    behind = newest - time.time()
+    if behind > 60:
+        return [
+            bad(
+                f"it is {behind:.0f} s behind files on this node",
+                "set it (chronyc makestep, timedatectl): certificates and leases depend on it",
+            )
+        ]
+    return [good(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))]

@@ -1,0 +1,169 @@
+"""The Node condition `SPUHealthy`."""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..cards import cards_of
+from ..latest import Latest
+from ..node import NodeState
+from .answers import Object
+from .bucket import TokenBucket
+from .client import ApiClient
+from .events import MAX_MESSAGE, timestamp
+from .trouble import ApiError, Backoff
+
+TYPE = "SPUHealthy"
+#: Seconds, at least, between two writes of a condition that did not change.
+HEARTBEAT = 300.0
+#: Writes of changes at once, and the seconds to one more.
+BURST, PERIOD = 6, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+
+
+def condition_of(state: NodeState) -> Condition:
+    """Of a settled state. It names devices and the codes of what ails them; what counts
+    up is left to events, or every error more would be a write more."""
+    devices = state.snapshot.devices
+    if not devices:
+        return Condition("Unknown", "NoDevices", "no SPU was found on this node")
+    sick = [device for device in devices if not state.healthy(device.id)]
+    if not sick:
+        cards = len(cards_of(devices))
+        text = f"{_counted(len(devices), 'device')} on {_counted(cards, 'card')} healthy"
+        return Condition("True", "DevicesHealthy", text)
+    text = f"{len(sick)} of {_counted(len(devices), 'device')} unhealthy: "
+    names: list[str] = []
+    for number, device in enumerate(sick):
+        verdict = state.verdicts.get(device.id)
+        codes = ", ".join(sorted(verdict.codes)) if verdict else "not judged"
+        names.append(f"{device.id} ({codes})")
+        if len(text) + len("; ".join(names)) > MAX_MESSAGE - 20:
+            names[-1] = f"and {len(sick) - number} more"
+            break
+    return Condition("False", "DevicesUnhealthy", text + "; ".join(names))
+
+
+def condition_patch(condition: Condition, heartbeat: float, transition: float) -> dict[str, Any]:
+    """A strategic merge patch of the node's status. Times in seconds since the epoch."""
+    return {
+        "status": {
+            "conditions": [
+                {
+                    "type": TYPE,
+                    "status": condition.status,
+                    "reason": condition.reason,
+                    "message": condition.message,
+                    "lastHeartbeatTime": timestamp(heartbeat),
+                    "lastTransitionTime": timestamp(transition),
+                }
+            ]
+        }
+    }
+
+
+def condition_in(node: Object) -> Object | None:
+    """Our condition in a Node object; None where there is none, or none legible."""
+    status = node.get("status")
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    for found in conditions if isinstance(conditions, list) else ():
+        if isinstance(found, dict) and found.get("type") == TYPE:
+            return found
+    return None
+
+
+class ConditionKeeper:
+    """Keeps the condition true until it is cancelled."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        state: Latest[NodeState],
+        heartbeat: float = HEARTBEAT,
+        backoff: Backoff | None = None,
+        bucket: TokenBucket | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._client = client
+        self._state = state
+        self._heartbeat = heartbeat
+        self._backoff = backoff or Backoff()
+        self._bucket = bucket or TokenBucket(BURST, PERIOD)
+        self._chance = chance
+        self._status: str | None = None  # the last that was written
+        self._transition = 0.0
+        self._pending: tuple[str, float] | None = None  # not written yet, and since when
+
+    async def run(self) -> None:
+        version = -1
+        while not self._state.value.settled:
+            _, version = await self._state.after(version)
+        await self._persist(self._recall)
+        written: Condition | None = None
+        while True:
+            if condition_of(self._state.value) != written:
+                await asyncio.sleep(self._bucket.wait(time.monotonic()))
+                self._bucket.take(time.monotonic())
+            written = await self._persist(self._write)
+            # Not all nodes at the same moment, even when all were started at once.
+            due = time.monotonic() + self._heartbeat * (1 + 0.2 * self._chance())
+            while (left := due - time.monotonic()) > 0:
+                try:
+                    async with asyncio.timeout(left):
+                        _, version = await self._state.after(version)
+                except TimeoutError:
+                    break
+                if condition_of(self._state.value) != written:
+                    break
+
+    async def _recall(self) -> None:
+        """What an earlier run of ours left: a restart is no transition."""
+        found = condition_in(await self._client.get_node())
+        if found is not None:
+            self._status = str(found.get("status"))
+            self._transition = _seconds(found.get("lastTransitionTime"))
+
+    async def _write(self) -> Condition:
+        """Writes what is true now, which may be news since the last try."""
+        condition, now = condition_of(self._state.value), time.time()
+        transition = self._transition
+        if condition.status != self._status or not transition:
+            if self._pending is None or self._pending[0] != condition.status:
+                self._pending = (condition.status, now)
+            transition = self._pending[1]
+        await self._client.patch_node_status(condition_patch(condition, now, transition))
+        self._status, self._transition, self._pending = condition.status, transition, None
+        return condition
+
+    async def _persist(self, call: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                result = await call()
+            except ApiError as error:
+                await asyncio.sleep(self._backoff.failed(error))
+            else:
+                self._backoff.succeeded()
+                return result
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _seconds(text: object) -> float:
+    try:
+        return float(calendar.timegm(time.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ")))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,190 @@
+"""Changes of health as Events on the Node. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..health.judge import RECOVERING
+from ..health.reasons import Reason, Severity, Verdict
+from ..inventory import Device
+from ..node import NodeState
+
+COMPONENT = "moffett-device-plugin"
+MAX_MESSAGE = 1024  # of an Event, in the API's newer form
+_MAX_HOLDERS = 5
+_MAX_HELD = 512
+_MAX_NAME = 253
+
+UNHEALTHY = "SPUUnhealthy"
+HEALTHY = "SPUHealthy"
+WARNING = "SPUWarning"
+WARNING_OVER = "SPUWarningOver"
+#: Several devices in one event, when there are more changes than may be told singly.
+SUMMARY = "SPUHealthChanges"
+
+
+class Holder(Protocol):
+    """Who holds a device."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def pod(self) -> str: ...
+    @property
+    def container(self) -> str: ...
+
+
+Holders = Mapping[str, Sequence[Holder]]  # by device id
+
+
+@dataclass(frozen=True, slots=True)
+class HealthEvent:
+    """One change of one device. Two with the same `key` say the same thing again."""
+
+    device: str
+    reason: str
+    codes: frozenset[str]
+    message: str
+
+    @property
+    def key(self) -> tuple[str, str, frozenset[str]]:
+        return (self.device, self.reason, self.codes)
+
+    @property
+    def is_warning(self) -> bool:
+        return self.reason in (UNHEALTHY, WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """Something to tell: one event, as often as it happened between `first` and `last`
+    (seconds since the epoch); `name` is the Event object's, which is there already when
+    it is told `again`."""
+
+    name: str
+    reason: str
+    message: str
+    warning: bool
+    first: float
+    last: float
+    count: int = 1
+    again: bool = False
+
+
+def events_between(
+    before: NodeState, after: NodeState, holders: Holders
+) -> tuple[HealthEvent, ...]:
+    """What happened to the devices' health, in bus order.
+
+    A device seen for the first time is told of only when something is wrong with it.
+    """
+    events: list[HealthEvent] = []
+    for device in after.snapshot.devices:
+        verdict = after.verdicts.get(device.id)
+        if verdict is not None:
+            was = before.verdicts.get(device.id)
+            events.extend(_of_device(device, was, verdict, holders.get(device.id, ())))
+    return tuple(events)
+
+
+def _of_device(
+    device: Device, was: Verdict | None, verdict: Verdict, holders: Sequence[Holder]
+) -> Iterable[HealthEvent]:
+    told = was.codes if was else frozenset()
+    causes = _of(verdict, Severity.UNHEALTHY)
+    new = [reason for reason in causes if reason.code not in told and reason.code != RECOVERING]
+    if not verdict.healthy and (new or was is None or was.healthy):
+        yield _event(device, UNHEALTHY, new or causes, holders)
+    elif verdict.healthy and was is not None and not was.healthy:
+        over = ", ".join(sorted(reason.code for reason in _of(was, Severity.UNHEALTHY)))
+        yield HealthEvent(
+            device.id, HEALTHY, frozenset(), f"{_name(device)} is healthy again, after {over}"
+        )
+    for reason in _of(verdict, Severity.WARNING):
+        if reason.code not in told:
+            yield _event(device, WARNING, [reason], holders)
+    for reason in _of(was, Severity.WARNING) if was else ():
+        if reason.code not in verdict.codes:
+            codes = frozenset({reason.code})
+            yield HealthEvent(
+                device.id, WARNING_OVER, codes, f"{_name(device)}: {reason.code} is over"
+            )
+
+
+def _of(verdict: Verdict, severity: Severity) -> list[Reason]:
+    return [reason for reason in verdict.reasons if reason.severity is severity]
+
+
+def _event(
+    device: Device, reason: str, causes: Sequence[Reason], holders: Sequence[Holder]
+) -> HealthEvent:
+    why = "; ".join(f"{cause.code}: {cause.message}" for cause in causes)
+    said = "" if reason == WARNING else " is unhealthy"
+    held = _held(holders)
+    # Who holds it is what somebody is woken up for: a long reason gives way.
+    text = cut(f"{_name(device)}{said}: {why}", MAX_MESSAGE - len(held)) + held
+    return HealthEvent(device.id, reason, frozenset(cause.code for cause in causes), text)
+
+
+def _name(device: Device) -> str:
+    return f"{device.id} (index {device.index}, card {device.card})"
+
+
+def _held(holders: Sequence[Holder]) -> str:
+    if not holders:
+        return ""
+    named = [f"{h.namespace}/{h.pod} ({h.container})" for h in holders[:_MAX_HOLDERS]]
+    more = len(holders) - len(named)
+    return cut("; held by " + ", ".join(named), _MAX_HELD) + (f" and {more} more" if more else "")
+
+
+def cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: max(0, length - 3)] + "..."
+
+
+# -- as the API has them ---------------------------------------------------------------
+
+
+def event_object(occurrence: Occurrence, node: str, namespace: str) -> dict[str, Any]:
+    """A core/v1 Event, which every version from 1.10 on takes and `kubectl describe
+    node` finds: by the node's name in place of a uid, as the kubelet's own events."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": occurrence.name, "namespace": namespace},
+        "involvedObject": {"kind": "Node", "apiVersion": "v1", "name": node, "uid": node},
+        "type": "Warning" if occurrence.warning else "Normal",
+        "reason": occurrence.reason,
+        "source": {"component": COMPONENT, "host": node},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": node,
+        "firstTimestamp": timestamp(occurrence.first),
+        **event_repeat(occurrence),
+    }
+
+
+def event_repeat(occurrence: Occurrence) -> dict[str, Any]:
+    """What changes in an Event that happened again: a merge patch."""
+    return {
+        "message": cut(occurrence.message, MAX_MESSAGE),
+        "lastTimestamp": timestamp(occurrence.last),
+        "count": occurrence.count,
+    }
+
+
+def event_name(node: str, nanoseconds: int) -> str:
+    """As client-go names them, and never longer than a name may be."""
+    suffix = f".{nanoseconds:x}"
+    return node[: _MAX_NAME - len(suffix)].rstrip("-.") + suffix
+
+
+def timestamp(seconds: float) -> str:
+    """The API's form of a time: UTC, whole seconds.
+
+    >>> timestamp(0.9)
+    '1970-01-01T00:00:00Z'
+    """
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,71 @@
+"""All that the API is used for, as one task of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from ..labels.compute import ResourceFacts
+from ..labels.follow import follow_labels
+from ..latest import Latest
+from ..node import NodeState
+from .client import ApiClient
+from .condition import ConditionKeeper
+from .events import Holders
+from .nodelabels import NodeLabels, NodeLabelSink
+from .reporter import EventReporter
+from .settings import ApiFeatures, ApiSettings
+
+log = logging.getLogger(__name__)
+
+#: Seconds before a part that failed by our own fault is started again.
+RESTART = 60.0
+
+
+async def run_api_features(
+    settings: ApiSettings,
+    features: ApiFeatures,
+    state: Latest[NodeState],
+    resources: Callable[[], Sequence[ResourceFacts]],
+    holders: Callable[[], Holders],
+    node_labels: Latest[Mapping[str, str] | None] | None = None,
+) -> None:
+    """Runs what is turned on until it is cancelled. Nothing that goes wrong here ends it:
+    the kubelet must be served whatever becomes of an extra.
+
+    `node_labels`, if given, is kept to the labels of the node.
+    """
+    client = ApiClient(settings)
+    parts: dict[str, Callable[[], Awaitable[None]]] = {}
+    if features.labels:
+        sink = NodeLabelSink(client)
+        parts["labels"] = lambda: follow_labels(state, resources, sink)
+    if features.events:
+        namespace = features.event_namespace
+        parts["events"] = lambda: EventReporter(client, state, holders, namespace).run()
+    if features.condition:
+        parts["condition"] = lambda: ConditionKeeper(client, state).run()
+    if node_labels is not None:
+        parts["node-labels"] = NodeLabels(client, node_labels).run
+    log.info("api-features", extra={"server": settings.url, "features": list(parts)})
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for name, run in parts.items():
+                tasks.create_task(kept_running(name, run))
+    finally:
+        client.close()
+
+
+async def kept_running(
+    name: str, run: Callable[[], Awaitable[None]], pause: float = RESTART
+) -> None:
+    """Runs it again whenever it fails in a way that nobody thought of."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            # The one place where every error is caught: a defect of an extra must not
+            # take the devices away from the node. It is told with all there is to know.
+            log.exception("api-feature-failed", extra={"feature": name, "again_in_s": pause})
+        await asyncio.sleep(pause)

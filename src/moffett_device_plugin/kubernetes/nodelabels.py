@@ -1,0 +1,120 @@
+"""The labels of our own Node object: reading them as they change, and writing ours."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+
+from ..labels.compute import LABELS
+from ..latest import Latest
+from .answers import Object, version_of
+from .client import ApiClient
+from .trouble import ApiError, Backoff
+
+log = logging.getLogger(__name__)
+
+#: Seconds that one watch lasts, about; then the next goes on where it ended.
+WATCH_SECONDS = 600
+#: Seconds after which our labels are put on the node again, in case somebody took them off.
+AGAIN = 3600.0
+
+
+class NodeLabels:
+    """Keeps `latest` to the node's labels; it is None until they were read once. An API
+    server that is away leaves it as it is."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        latest: Latest[Mapping[str, str] | None],
+        backoff: Backoff | None = None,
+        watch_seconds: int = WATCH_SECONDS,
+    ) -> None:
+        self.latest = latest
+        self._client = client
+        self._backoff = backoff or Backoff()
+        self._seconds = watch_seconds
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        version = ""
+        while True:
+            try:
+                if not version:
+                    node, version = await self._client.list_node()
+                    self._publish(node)
+                version = await self._watch(version)
+            except ApiError as error:
+                if error.status == 410:  # the server no longer knows what came after that
+                    version = ""
+                await asyncio.sleep(self._backoff.failed(error))
+
+    async def _watch(self, version: str) -> str:
+        """Gives the version up to which everything was seen."""
+        began = time.monotonic()
+        seconds = int(self._seconds * random.uniform(0.8, 1.2)) or 1  # noqa: S311  (not a secret)
+        try:
+            async for kind, node in self._client.watch_node(version, seconds):
+                self._backoff.succeeded()
+                version = version_of(node) or version
+                if kind == "DELETED":
+                    self._publish(None)
+                elif kind in ("ADDED", "MODIFIED"):
+                    self._publish(node)
+        except ApiError as error:
+            # Goes on from here, or by a new list if that is too long ago.
+            if error.status == 410:
+                raise
+            await asyncio.sleep(self._backoff.failed(error))
+            return version
+        if time.monotonic() - began < 1:  # a server that ends every watch at once
+            await asyncio.sleep(self._backoff.failed())
+        else:
+            self._backoff.succeeded()
+        return version
+
+    def _publish(self, node: Object | None) -> None:
+        labels = _labels(node)
+        if self.latest.value is None or labels != self.latest.value:
+            self.latest.set(labels)
+
+
+class NodeLabelSink:
+    """Puts our labels on the Node object: when they change, and once an hour."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        again: float = AGAIN,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._again = again
+        self._backoff = backoff or Backoff(most=3600.0)
+        self._clock = clock
+        self._put: Mapping[str, str] | None = None
+        self._due = 0.0
+
+    async def put(self, labels: Mapping[str, str]) -> None:
+        if self._clock() < self._due and (labels == self._put or self._backoff.failures):
+            return
+        # None deletes what an earlier state or version left; others' labels stay.
+        patch = {"metadata": {"labels": {name: labels.get(name) for name in LABELS}}}
+        try:
+            await self._client.patch_node(patch)
+        except ApiError as error:
+            self._due = self._clock() + self._backoff.failed(error)
+            return
+        self._backoff.succeeded()
+        self._due = self._clock() + self._again * random.uniform(0.8, 1)  # noqa: S311
+        self._put = dict(labels)
+
+
+def _labels(node: Object | None) -> Mapping[str, str]:
+    metadata = node.get("metadata") if node else None
+    labels = metadata.get("labels") if isinstance(metadata, dict) else None
+    return {str(k): str(v) for k, v in labels.items()} if isinstance(labels, dict) else {}

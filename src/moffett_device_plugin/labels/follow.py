@@ -1,0 +1,50 @@
+"""Keeps labels true, wherever they go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from ..latest import Latest
+from ..node import NodeState
+from .compute import ResourceFacts, labels_of, still_true
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a sink is asked again although nothing changed: for resources
+#: that were configured anew, and for what somebody else did to the labels.
+LOOK_PERIOD = 60.0
+
+
+class LabelSink(Protocol):
+    """Where labels go. `put` makes them so where they are not, and never fails: it
+    tells the log, and is called again after the next change or LOOK_PERIOD."""
+
+    async def put(self, labels: Mapping[str, str]) -> None: ...
+
+
+async def follow_labels(
+    state: Latest[NodeState],
+    resources: Callable[[], Sequence[ResourceFacts]],
+    sink: LabelSink,
+    period: float = LOOK_PERIOD,
+) -> None:
+    """Runs until it is cancelled. Nothing is put before the state is settled."""
+    version = -1
+    labels: Mapping[str, str] = {}
+    told: Mapping[str, str] | None = None
+    while True:
+        try:
+            async with asyncio.timeout(period):
+                _, version = await state.after(version)
+        except TimeoutError:
+            pass
+        if not state.value.settled:
+            continue
+        labels = still_true(labels, labels_of(state.value, resources()))
+        if labels != told:
+            log.info("labels", extra={"labels": [f"{k}={v}" for k, v in labels.items()]})
+            told = labels
+        await sink.put(labels)

@@ -1,0 +1,223 @@
+"""The families of single devices: `moffett_spu_...`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..cards import cards_of
+from ..hardware.facts import AerCounts, Link, Telemetry
+from ..inventory import Device
+from ..resources import base_of
+from .library import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from .view import View
+
+#: Readings of mx-smi that are older than this many seconds are no longer shown: a flat
+#: line would pass for a measurement.
+STALE = 60.0
+
+_MIB = 2**20
+Labels = dict[str, str]
+
+
+def _times(factor: float, value: float | None) -> float | None:
+    return None if value is None else value * factor
+
+
+def _part(of: float, value: float | None) -> float | None:
+    # Divided: 93.1 times 0.01 would be 0.9309999999999999.
+    return None if value is None else value / of
+
+
+# What a chip measures. Zero is what a sensor of temperature or power reads for a moment
+# now and then, not a measurement.
+_READINGS: tuple[tuple[str, str, str, Callable[[Telemetry], float | None]], ...] = (
+    ("temperature", "celsius", "Temperature of the chip.", lambda t: t.temperature_celsius or None),
+    ("power", "watts", "Power that the chip draws.", lambda t: t.power_draw_watts or None),
+    ("power_limit", "watts", "Power that the chip may draw.", lambda t: t.power_limit_watts),
+    (
+        "memory_total", "bytes", "Device memory, reserved and used included.",
+        lambda t: _times(_MIB, t.memory_total_mib),
+    ),
+    (
+        "memory_used", "bytes", "Device memory that programs use.",
+        lambda t: _times(_MIB, t.memory_used_mib),
+    ),
+    (
+        "memory_reserved", "bytes", "Device memory that the system keeps for itself.",
+        lambda t: _times(_MIB, t.memory_reserved_mib),
+    ),
+    (
+        "memory_free", "bytes", "Device memory that is neither used nor reserved.",
+        lambda t: _times(_MIB, t.memory_free_mib),
+    ),
+    (
+        "utilization", "ratio", "How busy the chip is, mean over its cores, 0 to 1.",
+        lambda t: _part(100, t.utilization_percent),
+    ),
+    ("frequency", "hertz", "Clock of the chip.", lambda t: _times(1e6, t.frequency_mhz)),
+    ("voltage", "volts", "Core voltage of the chip.", lambda t: _part(1000, t.voltage_mv)),
+)  # fmt: skip
+_LINK: tuple[tuple[str, str, str, Callable[[Link], float | None]], ...] = (
+    (
+        "pcie_link_speed", "transfers_per_second", "Speed of the PCIe link now, of each lane.",
+        lambda link: _times(1e9, link.speed),
+    ),
+    (
+        "pcie_link_max_speed", "transfers_per_second", "Speed that the PCIe link could have.",
+        lambda link: _times(1e9, link.max_speed),
+    ),
+    ("pcie_link_width", "lanes", "Width of the PCIe link now.", lambda link: link.width),
+    (
+        "pcie_link_max_width", "lanes", "Width that the PCIe link could have.",
+        lambda link: link.max_width,
+    ),
+)  # fmt: skip
+_Counts = tuple[tuple[str, Callable[[Telemetry], float | None]], ...]
+_ECC_NOW: _Counts = (
+    ("corrected", lambda t: t.ecc_corrected_volatile),
+    ("uncorrected", lambda t: t.ecc_uncorrected_volatile),
+)
+_ECC_EVER: _Counts = (
+    ("corrected", lambda t: t.ecc_corrected_aggregate),
+    ("uncorrected", lambda t: t.ecc_uncorrected_aggregate),
+)
+_AER: tuple[tuple[str, Callable[[AerCounts], float | None]], ...] = (
+    ("correctable", lambda aer: aer.correctable),
+    ("nonfatal", lambda aer: aer.nonfatal),
+    ("fatal", lambda aer: aer.fatal),
+)
+
+
+def families(view: View) -> Iterator[Metric]:
+    """Those of every device that was ever seen; one that left the bus has no readings."""
+    devices = view.state.snapshot.devices
+    labelled = tuple((device, labels_of(device)) for device in devices)
+    yield _identities(labelled)
+    yield from _health(view, labelled)
+    yield from _readings(view, labelled)
+    yield from _bus(labelled)
+    yield _allocations(view)
+
+
+def labels_of(device: Device) -> Labels:
+    """What every series of a device carries. The order of keys is that of the text."""
+    return {
+        "bus_id": device.function.bus_id,
+        "card": device.card,
+        "device": device.id,
+        "index": str(device.index),
+        "numa_node": "" if device.numa_node is None else str(device.numa_node),
+        "product": device.product or "",
+    }
+
+
+_Labelled = tuple[tuple[Device, Labels], ...]
+
+
+def _add(family: Metric, labels: Labels, value: float | None) -> None:
+    """One sample, if there is a value. The labels of a device are one and the same
+    object in all its series: they are made into text once."""
+    if value is not None:
+        suffix = "_total" if family.type == "counter" else ""
+        family.add_sample(family.name + suffix, labels, value)
+
+
+def _identities(labelled: _Labelled) -> Metric:
+    family = InfoMetricFamily("moffett_spu", "What the device is.")
+    for device, labels in labelled:
+        identity = {
+            "uuid": device.uuid,
+            "serial": device.serial,
+            "board": device.board,
+            "firmware_version": device.firmware_version,
+            "mcu_version": device.mcu_version,
+            "driver": device.function.driver,
+        }
+        told = {key: value for key, value in identity.items() if value}
+        family.add_sample("moffett_spu_info", {**labels, **told}, 1)
+    return family
+
+
+def _health(view: View, labelled: _Labelled) -> Iterator[Metric]:
+    healthy = GaugeMetricFamily(
+        "moffett_spu_healthy", "1 when the device may be given to pods, 0 when it may not."
+    )
+    reasons = GaugeMetricFamily(
+        "moffett_spu_health_reason",
+        "1 for everything that speaks against the device; a warning leaves it healthy.",
+    )
+    for device, labels in labelled:
+        verdict = view.state.verdicts.get(device.id)
+        _add(healthy, labels, float(verdict is not None and verdict.healthy))
+        for reason in () if verdict is None else verdict.reasons:
+            # Not `severity`: that label is the one which alerts have of their own.
+            level = reason.severity.value
+            _add(reasons, {**labels, "reason": reason.code, "level": level}, 1)
+    yield healthy
+    yield reasons
+
+
+def _readings(view: View, labelled: _Labelled) -> Iterator[Metric]:
+    last_good = view.tally.smi_last_good
+    if last_good is not None and view.now - last_good > STALE:
+        return
+    measured = tuple(
+        (device.telemetry, labels) for device, labels in labelled if device.telemetry is not None
+    )
+    for name, unit, documentation, read in _READINGS:
+        family = GaugeMetricFamily(f"moffett_spu_{name}", documentation, unit=unit)
+        for telemetry, labels in measured:
+            _add(family, labels, read(telemetry))
+        yield family
+    if view.temperature_limit is not None:
+        yield GaugeMetricFamily(
+            "moffett_spu_temperature_limit_celsius",
+            "Temperature above which a device counts as unhealthy, as configured.",
+            value=view.temperature_limit,
+            unit="celsius",
+        )
+    for name, documentation, counts in (
+        ("ecc_errors", "Memory errors since the device came up.", _ECC_NOW),
+        ("ecc_lifetime_errors", "Memory errors that the device remembers of all time.", _ECC_EVER),
+    ):
+        counter = CounterMetricFamily(f"moffett_spu_{name}", documentation)
+        for telemetry, labels in measured:
+            for kind, count in counts:
+                _add(counter, {**labels, "kind": kind}, count(telemetry))
+        yield counter
+
+
+def _bus(labelled: _Labelled) -> Iterator[Metric]:
+    present = tuple((d.function, labels) for d, labels in labelled if d.present)
+    for name, unit, documentation, read in _LINK:
+        family = GaugeMetricFamily(f"moffett_spu_{name}", documentation, unit=unit)
+        for function, labels in present:
+            _add(family, labels, read(function.link))
+        yield family
+    counter = CounterMetricFamily(
+        "moffett_spu_pcie_aer_errors", "PCIe errors reported since the device came up."
+    )
+    for function, labels in present:
+        for kind, count in _AER:
+            _add(counter, {**labels, "kind": kind}, count(function.aer))
+    yield counter
+
+
+def _allocations(view: View) -> Metric:
+    """One series for each device and container that has it, however many replicas."""
+    family = InfoMetricFamily("moffett_spu_allocation", "Which container holds the device.")
+    devices = view.state.snapshot.devices
+    behind: dict[str, tuple[str, ...]] = {device.id: (device.id,) for device in devices}
+    behind |= {card.id: tuple(d.id for d in card.devices) for card in cards_of(devices)}
+    seen: dict[tuple[str, ...], None] = {}
+    for resource, units in (view.holders or {}).items():
+        for unit_id, holders in units.items():
+            for device_id in behind.get(base_of(unit_id), ()):
+                for holder in holders:
+                    key = (holder.container, device_id, holder.namespace, holder.pod, resource)
+                    seen[key] = None
+    names = ("container", "device", "namespace", "pod", "resource")
+    for values in seen:
+        labels = dict(zip(names, values, strict=True))
+        family.add_sample("moffett_spu_allocation_info", labels, 1)
+    return family

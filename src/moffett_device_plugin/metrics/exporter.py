@@ -1,0 +1,68 @@
+"""Metrics as a part of the daemon: what it reads, and what it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from ..resources import divide
+from .address import Address
+from .pulse import Pulse
+from .server import MetricsServer
+from .view import View
+
+if TYPE_CHECKING:
+    from ..health.policy import HealthPolicy
+    from ..kubelet.holdings import Holdings
+    from ..monitor import Monitor
+    from ..offers import Offers
+    from ..tally import Tally
+
+
+class Exporter:
+    """Serves what the daemon's parts say at the moment of a scrape. It reads only what
+    is in memory: no scrape waits for mx-smi, the bus or the kubelet."""
+
+    def __init__(
+        self,
+        address: Address,
+        monitor: Monitor,
+        offers: Offers,
+        tally: Tally,
+        policy: Callable[[], HealthPolicy],
+        pulse: Pulse,
+        holdings: Holdings | None = None,
+    ) -> None:
+        self._monitor = monitor
+        self._offers = offers
+        self._tally = tally
+        self._policy = policy
+        self._holdings = holdings
+        self.server = MetricsServer(address, self.view, pulse)
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.server.run())
+            if self._holdings is not None:
+                tasks.create_task(self._holdings.run())
+
+    def view(self) -> View:
+        policy, rule, holdings = self._policy(), "over-temperature", self._holdings
+        state = self._monitor.state.value
+        return View(
+            state=state,
+            tally=self._tally,
+            now=time.monotonic(),
+            wall=time.time(),
+            divisions=self._offers.divisions,
+            leftovers=divide(state, self._offers.terms.resources)[1],
+            registered={offer.name: offer.registered for offer in self._offers.current},
+            holders=None if holdings is None else holdings.holders.value,
+            holders_known=holdings is not None and holdings.error is None,
+            temperature_limit=None if rule in policy.off else policy.limits[rule][0],
+            version=__version__,
+        )

@@ -1,0 +1,21 @@
+"""A view as metric families. Pure, but for what the process says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from . import devices, plugin
+from .library import Metric, ProcessCollector
+from .view import View
+
+_process = ProcessCollector(registry=None)
+
+
+def collect(view: View) -> Iterator[Metric]:
+    """Every family that has a sample; docs/monitoring.md says what each is for."""
+    families: tuple[Iterable[Metric], ...] = (
+        devices.families(view),
+        plugin.families(view),
+        _process.collect(),
+    )
+    return (family for group in families for family in group if family.samples)

@@ -1,0 +1,154 @@
+"""The families of the plugin and its dealings with the kubelet and mx-smi:
+`moffett_device_plugin_...`. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+
+from ..tally import SECONDS, Histogram, ResourceTally
+from .library import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    go_float,
+)
+from .view import View
+
+PREFIX = "moffett_device_plugin_"
+_BOUNDS = (*(go_float(bound) for bound in SECONDS), "+Inf")
+_COUNTERS: tuple[tuple[str, str, Callable[[ResourceTally], int]], ...] = (
+    ("allocations", "Containers that were given devices.", lambda t: t.allocations),
+    ("registrations", "Registrations that a kubelet accepted.", lambda t: t.registrations),
+    (
+        "registration_failures", "Registrations that a kubelet refused.",
+        lambda t: t.registration_failures,
+    ),
+    ("lists_sent", "Lists of units sent to kubelets.", lambda t: t.lists_sent),
+)  # fmt: skip
+_REFUSALS: tuple[tuple[str, Callable[[ResourceTally], int]], ...] = (
+    ("allocate", lambda t: t.allocation_refusals),
+    ("placement", lambda t: t.placement_refusals),
+    ("pre-start", lambda t: t.pre_start_refusals),
+)
+_DURATIONS: tuple[tuple[str, str, Callable[[ResourceTally], Histogram]], ...] = (
+    ("allocate", "How long it took to answer Allocate.", lambda t: t.allocate_seconds),
+    ("placement", "How long it took to choose devices.", lambda t: t.placement_seconds),
+)
+
+
+def families(view: View) -> Iterator[Metric]:
+    yield _build(view)
+    yield from _units(view)
+    yield from _calls(view)
+    yield _count(
+        "kubelet_starts", "Kubelets that came up, the first too.", view.tally.kubelet_starts
+    )
+    if view.holders is not None:
+        documentation = "1 while the kubelet tells which pods hold which devices."
+        yield _gauge("pod_resources_up", documentation, view.holders_known)
+    yield from _smi(view)
+    yield from _reloads(view)
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(PREFIX + name, documentation, value=float(value))
+
+
+def _count(name: str, documentation: str, value: float) -> Metric:
+    return CounterMetricFamily(PREFIX + name, documentation, value=value)
+
+
+def _build(view: View) -> Metric:
+    snapshot = view.state.snapshot
+    labels = {
+        "version": view.version,
+        "python_version": ".".join(map(str, sys.version_info[:3])),
+        "driver_version": snapshot.driver_version or "",
+        "sola_version": snapshot.sola_version or "",
+    }
+    documentation = "The plugin, and the driver and SOLA that it found."
+    return InfoMetricFamily(PREFIX + "build", documentation, value=labels)
+
+
+def _units(view: View) -> Iterator[Metric]:
+    units = GaugeMetricFamily(
+        PREFIX + "units",
+        "What the kubelet is told of: devices, cards, or replicas of either.",
+        labels=("resource", "state"),
+    )
+    held = GaugeMetricFamily(
+        PREFIX + "held_units", "Units that containers hold.", labels=("resource",)
+    )
+    registered = GaugeMetricFamily(
+        PREFIX + "registered", "1 while the kubelet listens.", labels=("resource",)
+    )
+    for division in view.divisions:
+        replicas = division.resource.sharing.replicas
+        healthy = sum(base.healthy for base in division.bases)
+        units.add_metric((division.name, "healthy"), healthy * replicas)
+        units.add_metric((division.name, "unhealthy"), (len(division.bases) - healthy) * replicas)
+        if view.holders is not None:
+            held.add_metric((division.name,), len(view.holders.get(division.name, {})))
+    for resource, is_registered in view.registered.items():
+        registered.add_metric((resource,), float(is_registered))
+    yield units
+    yield held
+    yield registered
+    left = sum(len(leftover.devices) for leftover in view.leftovers)
+    yield _gauge("unadvertised_devices", "Devices of a resource that has no place for them.", left)
+
+
+def _calls(view: View) -> Iterator[Metric]:
+    tallies = view.tally.resources.items()
+    for name, documentation, count in _COUNTERS:
+        counter = CounterMetricFamily(PREFIX + name, documentation, labels=("resource",))
+        for resource, tally in tallies:
+            counter.add_metric((resource,), count(tally))
+        yield counter
+    refusals = CounterMetricFamily(
+        PREFIX + "refusals", "Calls of the kubelet that were refused.", labels=("call", "resource")
+    )
+    for resource, tally in tallies:
+        for call, count in _REFUSALS:
+            refusals.add_metric((call, resource), count(tally))
+    yield refusals
+    for name, documentation, histogram_of in _DURATIONS:
+        family = HistogramMetricFamily(
+            f"{PREFIX}{name}_duration", documentation, labels=("resource",), unit="seconds"
+        )
+        for resource, tally in tallies:
+            histogram = histogram_of(tally)
+            buckets = tuple(zip(_BOUNDS, accumulate(histogram.counts), strict=True))
+            family.add_metric((resource,), buckets, histogram.sum)
+        yield family
+
+
+def _smi(view: View) -> Iterator[Metric]:
+    """Nothing on a node without mx-smi: that is no fault."""
+    tally = view.tally
+    if not view.state.snapshot.smi.present:
+        return
+    yield _count("mx_smi_runs", "Runs of mx-smi.", tally.smi_runs)
+    yield _count("mx_smi_failures", "Runs of mx-smi that failed.", tally.smi_failures)
+    never = tally.smi_last_good is None
+    yield _gauge(
+        "mx_smi_last_success_timestamp_seconds",
+        "When mx-smi last gave an answer, in Unix time; 0 for never.",
+        0.0 if never else view.unix_time(tally.smi_last_good or 0.0),
+    )
+
+
+def _reloads(view: View) -> Iterator[Metric]:
+    tally = view.tally
+    yield _count("config_reloads", "Changed configurations that were taken up.", tally.reloads)
+    documentation = "Changed configurations that were wrong and left the old one in force."
+    yield _count("config_reload_failures", documentation, tally.reload_failures)
+    yield _gauge(
+        "config_last_reload_successful",
+        "0 while the configuration in the file is not the one in force.",
+        tally.reload_last_ok is not False,
+    )

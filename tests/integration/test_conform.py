@@ -1,0 +1,147 @@
+"""`conform` as its users run it: against our own plugin, and against a bad one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moffett_device_plugin.conformance.checks import CHECKS, name_of
+from moffett_device_plugin.conformance.default_path import DEFAULT_PATH, NOT_PERMITTED, WRAPPER
+from moffett_device_plugin.conformance.outcome import Result
+from moffett_device_plugin.conformance.rig import Options
+from moffett_device_plugin.conformance.suite import run_suite
+
+OURS = [sys.executable, "-m", "moffett_device_plugin"]
+TINY = Path(__file__).with_name("conform_plugin.py")
+#: Waits for what our own plugin does only after 12 s, by design.
+SLOW = "never-dialled"
+
+
+def test_our_own_plugin_fails_nothing() -> None:
+    node = ["--simulate", "2xS30", "--simulate-control", "{tmp}/node.json"]
+    simulate = [*OURS, "simulate"]
+    command = [
+        *OURS, "conform", "-o", "json", "--timeout", "8", "--skip", SLOW,
+        "--break", " ".join([*simulate, "fail", "0000:36:00.0", "ecc", *node]),
+        "--mend", " ".join([*simulate, "heal", "0000:36:00.0", *node]),
+        "--", *OURS, "serve", *node, "--kubelet-dir", "{dir}", "--recovery-seconds", "0.1",
+        "--mx-smi-interval", "0.5",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    report = json.loads(done.stdout)
+    wrong = [result for result in report["results"] if result["level"] == "fail"]
+    assert (wrong, done.returncode, done.stderr) == ([], 0, "")
+    assert len(report["results"]) == len(CHECKS) - 1
+    # Also what the API leaves open, where ours is meant to be good.
+    level = {result["check"]: result["level"] for result in report["results"]}
+    for check in ("own-socket-removed", "stream-cut", "health-seen-by-all", "options-agree"):
+        assert level[check] == "pass"
+    assert [name for name, one in level.items() if one == "skip" and "inode" not in name] == [
+        "preferred-not-advertised"
+    ]
+
+
+#: What each run of the tiny plugin has wrong, and which checks have to fail for it.
+DEFECTS: list[dict[str, str]] = [
+    {},
+    {"version": "register-version"},
+    {"resource-name": "register-resource-name"},
+    {"endpoint": "register-endpoint"},
+    {"serves-late": "serves-before-registering"},
+    {"same-id": "list-ids", "health-word": "list-health", "topology": "list-topology"},
+    {"ends-stream": "list-stays-open"},
+    {"too-few": "preferred-size", "any-device": "preferred-part"},
+    {"no-must": "preferred-must-include", "half": "allocate-half"},
+    {
+        "unknown": "allocate-unknown",
+        "one-response": "allocate-containers",
+        "relative-path": "allocate-contents",
+    },
+    {"never-again": "allocate-each"},
+    {
+        "ignores-restart": "kubelet-restart",
+        "dies-of-garbage": "garbage-messages",
+        "ignores-sigterm": "sigterm",
+        "stale-socket": "start-after-sigkill",
+    },
+]
+
+
+@pytest.mark.parametrize("defects", DEFECTS, ids=lambda defects: "+".join(defects) or "none")
+def test_a_defect_is_found(defects: dict[str, str], tmp_path: Path) -> None:
+    looked_at = set(defects.values()) or {check for each in DEFECTS for check in each.values()}
+    results = run_tiny(defects, looked_at, tmp_path / "log")
+    assert {result.check for result in results} == looked_at
+    failed = {result.check for result in results if result.level == "fail"}
+    assert failed == set(defects.values()), [(r.check, r.level, r.detail) for r in results]
+
+
+def run_tiny(defects: dict[str, str], looked_at: set[str], log: Path) -> list[Result]:
+    options = Options(
+        command=(sys.executable, str(TINY), "{dir}", *defects),
+        environment={"PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=1.0 if "ignores-restart" in defects or "serves-late" in defects else 5.0,
+        settle=0.05,
+        grace=0.5,
+    )
+    checks = [check for check in CHECKS if name_of(check) in looked_at]
+    return asyncio.run(run_suite(options, checks, lambda _: None, lambda _: None, log))
+
+
+def test_a_plugin_that_ends_is_told_of_with_what_it_said(tmp_path: Path) -> None:
+    options = Options(command=(sys.executable, "-c", "raise SystemExit('no licence')"))
+    (result,) = asyncio.run(
+        run_suite(options, CHECKS[:1], lambda _: None, lambda _: None, tmp_path / "log")
+    )
+    assert result.level == "fail"
+    assert "code 1" in result.detail and "no licence" in result.detail
+
+
+def test_a_plugin_that_counts_on_being_restarted_is_reported_and_not_failed() -> None:
+    """It registers with the kubelet that is there, and ends with it."""
+    code = (
+        "import sys, time; sys.argv = [sys.argv[0], sys.argv[1], 'ignores-restart']; "
+        f"sys.path.insert(0, {str(TINY.parent)!r}); import asyncio, conform_plugin as tiny; "
+        "from moffett_device_plugin.kubelet.directory import KubeletDirectory\n"
+        "async def main():\n"
+        "    async with asyncio.TaskGroup() as tasks:\n"
+        "        plugin = tiny.Plugin(tiny.Path(sys.argv[1]), frozenset())\n"
+        "        tasks.create_task(plugin.run())\n"
+        "        first = None\n"
+        "        version = -1\n"
+        "        while True:\n"
+        "            listing, version = await plugin.kubelet.listing.after(version)\n"
+        "            first = first or listing.kubelet\n"
+        "            if listing.kubelet not in (None, first): sys.exit(7)\n"
+        "asyncio.run(main())\n"
+    )
+    options = Options(
+        command=(sys.executable, "-c", code, "{dir}"),
+        environment={"PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=5.0,
+    )
+    checks = [check for check in CHECKS if name_of(check) == "kubelet-restart"]
+    (result,) = asyncio.run(run_suite(options, checks, lambda _: None, lambda _: None))
+    assert (result.level, "code 7" in result.detail) == ("info", True), result
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_plugin_with_a_built_in_directory_is_checked_at_the_default_path() -> None:
+    options = Options(
+        command=(sys.executable, str(TINY), str(DEFAULT_PATH)),
+        environment={"PYTHONPATH": os.pathsep.join(sys.path)},
+        at_default_path=True,
+        timeout=5.0,
+    )
+    trial = subprocess.run([*WRAPPER, "/", "true"], capture_output=True, check=False)
+    if trial.returncode == NOT_PERMITTED:
+        pytest.skip(trial.stderr.decode())
+    checks = [check for check in CHECKS if name_of(check) in ("registers", "kubelet-restart")]
+    results = asyncio.run(run_suite(options, checks, lambda _: None, lambda _: None))
+    assert [result.level for result in results] == ["pass", "pass"], results

@@ -1,0 +1,61 @@
+"""No check can hold up the others, or the doctor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from moffett_device_plugin.doctor.findings import Check, Finding, Level, good
+from moffett_device_plugin.doctor.run import run_checks
+from moffett_device_plugin.doctor.site import Site
+from moffett_device_plugin.hardware.simulation import NODE, Faults
+from moffett_device_plugin.health.policy import HealthPolicy
+from moffett_device_plugin.settings import HardwareSettings
+from tests.support.values import state_of
+
+
+def site() -> Site:
+    faults = Faults().with_fault(NODE, "smi-silent")
+    return Site(
+        HardwareSettings(), HealthPolicy(), Path("/nowhere"), state=state_of("1xS4", faults)
+    )
+
+
+def test_a_check_that_hangs_fails_alone() -> None:
+    never = threading.Event()
+
+    def hang(site: Site) -> Iterable[Finding]:
+        never.wait()
+        return []
+
+    def fine(site: Site) -> Iterable[Finding]:
+        return [good("fine")]
+
+    checks = (Check("hangs", "a", hang, deadline=0.05), Check("fine", "b", fine))
+    first, second = run_checks(checks, site())
+    never.set()
+    assert (first.check, first.layer, first.level) == ("hangs", "a", Level.FAIL)
+    assert "no answer in 0.05 s" in first.found
+    assert (second.check, second.level) == ("fine", Level.PASS)
+
+
+def test_checks_run_at_the_same_time_and_report_in_order() -> None:
+    meeting = threading.Barrier(2, timeout=10)
+
+    def meet(site: Site) -> Iterable[Finding]:
+        meeting.wait()
+        yield good("met")
+
+    findings = run_checks((Check("one", "a", meet), Check("two", "a", meet)), site())
+    assert [finding.check for finding in findings] == ["one", "two"]
+
+
+def test_a_check_that_breaks_is_a_warning_with_what_broke() -> None:
+    def broken(site: Site) -> Iterable[Finding]:
+        yield good("half")
+        raise KeyError("serial")
+
+    (finding,) = run_checks((Check("broken", "a", broken),), site())
+    assert finding.level is Level.WARN
+    assert "KeyError: 'serial'" in finding.found
