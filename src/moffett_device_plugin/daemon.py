@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .beside import NodeLabels, run_beside
+from .beside import NodeLabels, Parts, run_beside
 from .hardware import Hardware
 from .hardware.choose import choose_hardware
 from .kubelet.directory import KubeletDirectory
@@ -74,6 +74,7 @@ class Daemon:
             patience or Patience(),
             may_begin=self._may_begin,
             holders=lambda: self.holdings.holders.value if self.holdings else {},
+            allocated=lambda: self.holdings.nudge() if self.holdings else None,
         )
         self.holdings: Holdings | None = None
         self._cdi: SpecKeeper | None = None
@@ -98,9 +99,9 @@ class Daemon:
             tasks.create_task(
                 run_beside(
                     self.settings.beside,
-                    self.monitor,
-                    self.offers,
-                    self.holdings,
+                    Parts(
+                        self.monitor, self.offers, self.tally, self.holdings, lambda: self.settings
+                    ),
                     self._api,
                     self.node_labels,
                 )
@@ -152,9 +153,11 @@ class Daemon:
 
     async def _begin_holdings(self, tasks: asyncio.TaskGroup) -> None:
         """Asks who holds what before anything is offered. Where the socket is not
-        mounted, as with the vendor's manifest, nobody is asked."""
-        socket = self.settings.pod_resources
-        if socket is None or not socket.parent.is_dir():
+        mounted, as with the vendor's manifest, nobody is asked, unless something is on
+        whose reader would miss it."""
+        socket, beside = self.settings.pod_resources, self.settings.beside
+        wanted = beside.metrics is not None or beside.api.events
+        if socket is None or not (wanted or socket.parent.is_dir()):
             return
         from .kubelet.holdings import Holdings
 

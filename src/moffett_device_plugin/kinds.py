@@ -60,6 +60,12 @@ def _socket(key: str, text: str) -> Path | None:
     return Path(text)
 
 
+def _address(key: str, text: str) -> Any:
+    from .metrics.address import parse_address
+
+    return parse_address(text, key)
+
+
 def _command(key: str, text: str) -> str | None:
     if not text:
         return None
@@ -99,6 +105,7 @@ EXISTING_DIRECTORY = Kind(_path, _TEXT, _check_is_directory)
 PATH = Kind(_path, _TEXT)
 OPTIONAL_PATH = Kind(_optional_path, _TEXT)
 SOCKET = Kind(_socket, _TEXT)
+ADDRESS = Kind(_address, _TEXT)
 COMMAND = Kind(_command, _TEXT)
 DEVICE_GLOBS = Kind(_globs, {"type": "array", "items": {"type": "string", "pattern": "^/dev/"}})
 CARDS = Kind(_cards, _TEXT)

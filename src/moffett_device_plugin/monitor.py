@@ -48,6 +48,7 @@ class Monitor:
         self._clock = clock
         self._pace = pace
         self._tally = tally or Tally()
+        self.beat: Callable[[str], object] = lambda loop: None  # told of each turn of a loop
         self._memories: Memories = {}
         self._fingerprint: object = None
         self._smi_due = asyncio.Event()
@@ -108,6 +109,7 @@ class Monitor:
         since_scan = 0.0
         while True:
             await asyncio.sleep(self._pace.pulse)
+            self.beat("bus")
             since_scan += self._pace.pulse
             changed = self._hardware.fingerprint() != self._fingerprint
             if changed or since_scan >= self._pace.full_scan:
@@ -117,6 +119,7 @@ class Monitor:
     async def _poll_smi(self) -> None:
         while True:
             self._smi_due.clear()
+            self.beat("mx-smi")
             await self.ask_smi()
             try:
                 async with asyncio.timeout(self._pace.smi):

@@ -67,7 +67,7 @@ class Offers:
 
     `may_begin` is asked before anything is advertised: while it says no, no name
     appears that was not there before. `holders` tells who holds what, as the kubelet
-    says it.
+    says it; `allocated` is called when that is about to change.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Offers:
         patience: Patience,
         may_begin: Callable[[], bool] = lambda: True,
         holders: Callable[[], Holders] = dict,
+        allocated: Callable[[], object] = lambda: None,
     ) -> None:
         self._terms = terms
         self._monitor = monitor
@@ -89,6 +90,7 @@ class Offers:
         self._patience = patience
         self._may_begin = may_begin
         self._holders = holders
+        self._allocated = allocated
         self._told_held: frozenset[str] = frozenset()
         self._offers: dict[str, Offer] = {}
         self._leftovers: tuple[Leftover, ...] = ()
@@ -175,6 +177,7 @@ class Offers:
             allocator,
             calls=lambda: self._terms.calls,
             tally=self._tally.of(offer.name),
+            allocated=self._allocated,
             patience=self._patience,
         )
 

@@ -195,6 +195,11 @@ SERVE_OPTIONS = (
 )  # fmt: skip
 BESIDE_OPTIONS = (
     Option(
+        "--metrics-address", "metrics.address", "", kinds.ADDRESS,
+        "where metrics, /healthz and /readyz are served, such as :9400 or 127.0.0.1:9400"
+        " (default: nowhere)", "HOST:PORT",
+    ),
+    Option(
         "--labels", "labels.to", "none", kinds.one_of(LABELS_TO),
         "where labels that describe the devices go: to a file for Node Feature Discovery,"
         " to the Node by the API, or nowhere", "none|nfd|api",

@@ -13,6 +13,7 @@ from .health.policy import HealthPolicy
 from .kubelet.names import check_length
 from .kubernetes.settings import ApiFeatures
 from .log import Format
+from .metrics.address import Address
 from .options import (
     BESIDE_OPTIONS,
     CONFIG_OPTION,
@@ -97,6 +98,7 @@ class BesideSettings:
     """What runs beside the plugin and reads what it knows. The paths of `api_...` are
     None, and the server is empty, for those of the pod."""
 
+    metrics: Address | None = None
     nfd_file: Path | None = None
     api: ApiFeatures = field(default_factory=ApiFeatures)
     api_server: str = ""
@@ -166,8 +168,11 @@ def serve_settings(values: Values) -> ServeSettings:
 
 
 def beside_settings(values: Values) -> BesideSettings:
-    labels, nfd_file, events, condition, server, token, ca = (values[o] for o in BESIDE_OPTIONS)
+    metrics, labels, nfd_file, events, condition, server, token, ca = (
+        values[o] for o in BESIDE_OPTIONS
+    )
     return BesideSettings(
+        metrics=metrics,
         nfd_file=nfd_file if labels == "nfd" else None,
         api=ApiFeatures(labels=labels == "api", events=events, condition=condition),
         api_server=server,

@@ -68,12 +68,15 @@ class ResourcePlugin:
         allocator: Allocator,
         calls: Callable[[], Calls] = Calls,
         tally: ResourceTally | None = None,
+        allocated: Callable[[], object] = lambda: None,
         patience: Patience = Patience(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.resource = resource
         self.tally = tally or ResourceTally()
-        self.service = DevicePluginService(resource, advertised, allocator, calls, self.tally)
+        self.service = DevicePluginService(
+            resource, advertised, allocator, calls, self.tally, allocated
+        )
         self._calls = calls
         self._directory = directory
         self._advertised = advertised

@@ -42,7 +42,8 @@ class Allocator(Protocol):
 
 
 class DevicePluginService:
-    """Answers the kubelet from `advertised` and `allocator`.
+    """Answers the kubelet from `advertised` and `allocator`; `allocated` is called after
+    each container that was given devices.
 
     `streams` is how many kubelets listen now; `started` and `ended` count the
     ListAndWatch calls that ever did.
@@ -55,12 +56,14 @@ class DevicePluginService:
         allocator: Allocator,
         calls: Callable[[], Calls] = Calls,
         tally: ResourceTally | None = None,
+        allocated: Callable[[], object] = lambda: None,
     ) -> None:
         self._resource = resource
         self._advertised = advertised
         self._allocator = allocator
         self._calls = calls
         self._tally = tally or ResourceTally()
+        self._allocated = allocated
         self.started = 0
         self.ended = 0
         self.changed: Latest[int] = Latest(0)  # streams alive
@@ -140,7 +143,9 @@ class DevicePluginService:
             self._tally.allocations += 1
             # The line is written after the answer: no kubelet has to wait for it.
             fields = {"resource": self._resource, "devices": ids}
-            asyncio.get_running_loop().call_soon(partial(log.info, "allocated", extra=fields))
+            loop = asyncio.get_running_loop()
+            loop.call_soon(partial(log.info, "allocated", extra=fields))
+            loop.call_soon(self._allocated)
         self._tally.allocate_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 

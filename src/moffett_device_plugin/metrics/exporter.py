@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -45,10 +44,7 @@ class Exporter:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.server.run())
-            if self._holdings is not None:
-                tasks.create_task(self._holdings.run())
+        await self.server.run()
 
     def view(self) -> View:
         policy, rule, holdings = self._policy(), "over-temperature", self._holdings

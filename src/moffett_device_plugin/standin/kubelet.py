@@ -22,6 +22,7 @@ from ..latest import Latest
 from .manners import DEFAULT, Manners
 
 log = logging.getLogger(__name__)
+Socket = socket.socket  # the class below has a `socket` of its own
 
 DIAL_TIMEOUT = 10.0
 
@@ -85,7 +86,7 @@ class StandInKubelet:
         self._random = random.Random(seed)  # noqa: S311  (an order, no secret)
         self._resources: dict[str, _Resource] = {}
         self._server: Server | None = None
-        self._listener: socket.socket | None = None
+        self._listener: Socket | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     @property
@@ -233,7 +234,7 @@ class StandInKubelet:
 
     # -- plugins ------------------------------------------------------------------------
 
-    def _accept(self, listening: socket.socket, server: Server) -> None:
+    def _accept(self, listening: Socket, server: Server) -> None:
         try:
             connection, _ = listening.accept()
         except OSError:  # it went again
@@ -241,7 +242,7 @@ class StandInKubelet:
         connection.setblocking(False)
         self._tasks.create_task(self._serve(connection, server))
 
-    async def _serve(self, connection: socket.socket, server: Server) -> None:
+    async def _serve(self, connection: Socket, server: Server) -> None:
         # asyncio's own server would leave a connection open for good that it has just
         # accepted when it is closed, and its peer would wait for a dead kubelet.
         loop = asyncio.get_running_loop()
@@ -278,7 +279,7 @@ class StandInKubelet:
             if life is not self._server:
                 endpoint.close()
                 raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
-            self._spawn(self._listen(request, endpoint))
+            self._spawn(self._listen(self._adopt(request, endpoint), endpoint))
         elif manners.dial == "after-answering":
             self._spawn(self._dial(request))
         return pb.Empty().SerializeToString()
@@ -294,7 +295,7 @@ class StandInKubelet:
         except (OSError, StatusError) as error:
             self._not_dialled(request, error)
             return
-        await self._listen(request, endpoint)
+        await self._listen(self._adopt(request, endpoint), endpoint)
 
     async def _connect(self, request: pb.RegisterRequest) -> _Endpoint:
         """Raises OSError when nobody listens there (a time-out is one, too)."""
@@ -316,11 +317,15 @@ class StandInKubelet:
         self.dial_failures.append(f"{self.directory / request.endpoint}: {error}")
         self._bump()
 
-    async def _listen(self, request: pb.RegisterRequest, endpoint: _Endpoint) -> None:
-        assert endpoint.channel is not None  # noqa: S101  (made by _connect)
+    def _adopt(self, request: pb.RegisterRequest, endpoint: _Endpoint) -> _Resource:
+        """From now on the resource is this plugin's."""
         resource = self._resources.setdefault(request.resource_name, _Resource(endpoint))
         resource.endpoint, resource.lists = endpoint, 0
         self._bump()
+        return resource
+
+    async def _listen(self, resource: _Resource, endpoint: _Endpoint) -> None:
+        assert endpoint.channel is not None  # noqa: S101  (made by _connect)
         try:
             async with endpoint.channel as channel:
                 async for raw in channel.stream(api.LIST_AND_WATCH, b""):
