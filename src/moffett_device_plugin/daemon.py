@@ -96,16 +96,11 @@ class Daemon:
             tasks.create_task(self.directory.run())
             tasks.create_task(self.offers.run())
             tasks.create_task(self.monitor.run())
-            tasks.create_task(
-                run_beside(
-                    self.settings.beside,
-                    Parts(
-                        self.monitor, self.offers, self.tally, self.holdings, lambda: self.settings
-                    ),
-                    self._api,
-                    self.node_labels,
-                )
+            parts = Parts(
+                self.monitor, self.offers, self.tally, self.holdings, lambda: self.settings
             )
+            beside = run_beside(self.settings.beside, parts, self._api, self.node_labels)
+            tasks.create_task(beside)
             if self._file is not None:
                 tasks.create_task(self._follow_configuration(self._file))
                 if self.node_labels is not None:

@@ -36,12 +36,13 @@ async def exporting(
         Pulse({}),
         holdings,
     )
-    task = it.tasks.create_task(exporter.run())
+    tasks = [it.tasks.create_task(run) for run in (exporter.run(), holdings.run())]
     await within(exporter.server.port.after(0))
     try:
         yield exporter, holdings
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def get(exporter: Exporter, path: str) -> tuple[int, str]:
