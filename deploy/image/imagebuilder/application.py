@@ -8,30 +8,58 @@ from __future__ import annotations
 
 import configparser
 import email
+import hashlib
 import os
-import platform
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 
-from . import base
+from . import source as sources
+from .architecture import Architecture
+from .contents import PYTHON
+from .inside import Interpreter
+from .licences import of_python
 
 PROGRAM = "moffett-device-plugin"
 LOCK_FILE = "requirements.lock"
 BUILD_CONSTRAINTS = Path(__file__).resolve().parents[1] / "build-constraints.txt"
 SITE = f"usr/lib/{PROGRAM}"
 
+# Dependencies of `rich` that nothing here asks it for: the colouring of source code, and
+# Markdown. They are most of all the dependencies' size.
+_LEFT_OUT = ("markdown-it-py", "mdurl", "pygments")
+
+# Of the others: type stubs, protobuf's helpers for its own tests, and YAML's C reader (the
+# Python one tells lines and columns, and a configuration is short).
+_UNUSED = (
+    "**/*.pyi",
+    "google/protobuf/internal/message_benchmark.py",
+    "google/protobuf/internal/testing_*.py",
+    "yaml/_yaml.*",
+    "yaml/cyaml.py",
+    "_yaml",
+)
+# Packages of which only these modules are imported (`metrics/library.py`).
+_USED_OF = {
+    "prometheus_client": (
+        "__init__.py",
+        "metrics_core.py",
+        "process_collector.py",
+        "registry.py",
+        "samples.py",
+        "utils.py",
+        "validation.py",
+    )
+}
+
 # Of a wheel's metadata these say how it was installed, not what it is.
 _INSTALLATION_RECORDS = ("RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json")
-
-# Colouring of source code in 500 languages, which `rich` could do but the plugin never asks
-# for (half of all the dependencies' size), and protobuf's own test helpers.
-_UNUSED = ("pygments/lexers/[!_]*.py", "google/protobuf/internal/testing_*.py", "**/*.pyi")
-_USED = ("python.py", "special.py")
 
 # -I: no PYTHON* variables, no user's or current folder's modules. -S: no site, so no search
 # for .pth files at start. -B: the image's own byte code is all there is.
@@ -48,50 +76,69 @@ sys.exit({function}())
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata:
-    """What the project's wheel says about itself."""
+class Wheel:
+    """A wheel in the image; `sha256` is its archive's."""
 
+    name: str
     version: str
     summary: str
     license: str
-    urls: dict[str, str]
+    sha256: str
+    path: Path
 
 
-def install(source: Path, root: Path, work: Path) -> Metadata:
-    """Install the project and its dependencies into an image root that has Python."""
+def install(
+    source: Path, origin: sources.Origin, root: Path, architecture: Architecture, work: Path
+) -> tuple[Wheel, ...]:
+    """Install the project (the first wheel) and its dependencies into an image's root."""
     work.mkdir(parents=True, exist_ok=True)
     pip = _make_pip(work / "builder")
-    wheel = _build_wheel(pip, source, work)
+    sources.copy(source, work / "source", origin, sources.WHEEL_SOURCES)
+    own = build_wheel(pip, work / "source", work / "wheels")
+    locked = work / "locked"
+    wanted = ["--require-hashes", "-r", str(source / LOCK_FILE)]
+    _run_pip([*pip, "download", "-q", "-d", str(locked), *_for_image(architecture), *wanted])
+    wheels = [read_wheel(own)]
+    wheels += [
+        wheel for wheel in map(read_wheel, sorted(locked.iterdir())) if wheel.name not in _LEFT_OUT
+    ]
     site = root / SITE
-    _install_wheels(pip, site, ["--require-hashes", "-r", str(source / LOCK_FILE)])
-    _install_wheels(pip, site, ["--no-index", str(wheel)])
+    _run_pip(
+        [*pip, "install", "-q", "--no-index", "--no-compile", "--target", str(site)]
+        + _for_image(architecture)
+        + [str(wheel.path) for wheel in wheels]
+    )
+    _prune(site)
+    launcher = root / "usr/bin" / PROGRAM
+    launcher.write_text(_launcher(own))
+    launcher.chmod(0o755)
+    return tuple(wheels)
+
+
+def compile_modules(root: Path, interpreter: Interpreter) -> None:
+    """Byte-compile what `install` has put there."""
+    interpreter.compile(root, SITE)
+
+
+def _prune(site: Path) -> None:
     shutil.rmtree(site / "bin", ignore_errors=True)
     for metadata in site.glob("*.dist-info"):
         for name in _INSTALLATION_RECORDS:
             (metadata / name).unlink(missing_ok=True)
     for pattern in _UNUSED:
-        for path in site.glob(pattern):
-            if path.name not in _USED:
-                path.unlink()
-    launcher = root / "usr/bin" / PROGRAM
-    launcher.write_text(_launcher(wheel))
-    launcher.chmod(0o755)
-    base.compile_python(root, [f"/{SITE}"])
-    return _metadata(wheel)
+        for path in sorted(site.glob(pattern)):
+            _remove(path)
+    for package, used in _USED_OF.items():
+        for path in sorted((site / package).iterdir()):
+            if path.name not in used:
+                _remove(path)
 
 
-def check(root: Path) -> None:
-    """Import every module of the project inside the root: nothing it needs was left out."""
-    program = (
-        "import importlib, pkgutil, sys; "
-        f"sys.path.append('/{SITE}'); "
-        "package = importlib.import_module('moffett_device_plugin'); "
-        "names = [m.name for m in pkgutil.walk_packages("
-        "package.__path__, 'moffett_device_plugin.')]; "
-        "[importlib.import_module(n) for n in names if not n.endswith('.__main__')]; "
-    )
-    base.run_in(root, [f"/usr/bin/{base.PYTHON}", "-ISB", "-c", program])
-    base.run_in(root, [f"/usr/bin/{PROGRAM}", "--help"])
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _make_pip(folder: Path) -> list[str]:
@@ -99,25 +146,18 @@ def _make_pip(folder: Path) -> list[str]:
     return [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
 
 
-def _build_wheel(pip: Sequence[str], source: Path, work: Path) -> Path:
-    wheels = work / "wheels"
-    # From a copy, as build back ends leave their own folders in the source tree.
-    copy = work / "source"
-    ignored = shutil.ignore_patterns(".git", "dist", "build", "*.egg-info", ".venv", "__pycache__")
-    shutil.copytree(source, copy, ignore=ignored, symlinks=True)
-    _run_pip([*pip, "wheel", "-q", "--no-deps", "-w", str(wheels), str(copy)])
-    return next(wheels.glob("*.whl"))
+def build_wheel(pip: Sequence[str], source: Path, target: Path) -> Path:
+    """Build the project's wheel from a copy of its source and return its place."""
+    _run_pip([*pip, "wheel", "-q", "--no-deps", "-w", str(target), str(source)])
+    return next(target.glob("*.whl"))
 
 
-def _install_wheels(pip: Sequence[str], site: Path, arguments: Sequence[str]) -> None:
-    machine = platform.machine()
-    platforms = (f"manylinux_2_28_{machine}", f"manylinux_2_17_{machine}")
-    _run_pip(
-        [*pip, "install", "-q", "--no-deps", "--no-compile", "--target", str(site), "--upgrade"]
-        + ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]
-        + [f"--platform={tag}" for tag in (*platforms, f"manylinux2014_{machine}")]
-        + list(arguments)
-    )
+def _for_image(architecture: Architecture) -> list[str]:
+    platforms = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
+    return [
+        *("--no-deps", "--only-binary=:all:", "--implementation=cp", "--python-version=3.11"),
+        *(f"--platform={tag}_{architecture.machine}" for tag in platforms),
+    ]
 
 
 def _run_pip(command: Sequence[str]) -> None:
@@ -128,7 +168,25 @@ def _run_pip(command: Sequence[str]) -> None:
     subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
 
 
-def _read_metadata(wheel: Path, name: str) -> str:
+def read_wheel(path: Path) -> Wheel:
+    """Return what a wheel says about itself."""
+    metadata = _metadata(path)
+    return Wheel(
+        # The form of names that locks and package URLs have.
+        name=re.sub(r"[-_.]+", "-", str(metadata["Name"])).lower(),
+        version=str(metadata["Version"]),
+        summary=str(metadata.get("Summary", "")),
+        license=of_python(metadata),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        path=path,
+    )
+
+
+def _metadata(wheel: Path) -> Message:
+    return email.message_from_string(_member(wheel, "METADATA"))
+
+
+def _member(wheel: Path, name: str) -> str:
     with zipfile.ZipFile(wheel) as archive:
         member = next(n for n in archive.namelist() if n.endswith(f".dist-info/{name}"))
         return archive.read(member).decode()
@@ -137,17 +195,6 @@ def _read_metadata(wheel: Path, name: str) -> str:
 def _launcher(wheel: Path) -> str:
     """Return the start script for the console script that the wheel declares."""
     entry_points = configparser.ConfigParser()
-    entry_points.read_string(_read_metadata(wheel, "entry_points.txt"))
+    entry_points.read_string(_member(wheel, "entry_points.txt"))
     module, _, function = entry_points["console_scripts"][PROGRAM].partition(":")
-    return _LAUNCHER.format(python=base.PYTHON, site=SITE, module=module, function=function)
-
-
-def _metadata(wheel: Path) -> Metadata:
-    fields = email.message_from_string(_read_metadata(wheel, "METADATA"))
-    urls = (str(line).partition(", ") for line in fields.get_all("Project-URL", []))
-    return Metadata(
-        version=str(fields["Version"]),
-        summary=str(fields.get("Summary", "")),
-        license=str(fields.get("License-Expression") or fields.get("License") or ""),
-        urls={label: url for label, _, url in urls},
-    )
+    return _LAUNCHER.format(python=PYTHON, site=SITE, module=module, function=function)

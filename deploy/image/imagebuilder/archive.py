@@ -1,71 +1,44 @@
-"""Image archives: layers, the image's configuration, and the tar that engines load.
+"""Image archives: the image's configuration, and the tar that engines load.
 
 One archive serves every loader: it is an OCI image layout (`oci-layout`, `index.json`,
 `blobs/`), which containerd and podman read, and carries the `manifest.json` that
-`docker load` of any age looks for, pointing at the same blobs.
-
-Everything here is a function of its input: names are sorted, owners are root and times are
-fixed, so the same files give the same digest.
+`docker load` of any age looks for, pointing at the same blobs. That one knows a single
+platform; a layout of several images under one name is for OCI's tools and registries.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .layer import OCI_LAYER, Blob, Compressor, Layer, pack_layer
+
+__all__ = (
+    "OCI_LAYER",
+    "Blob",
+    "Compressor",
+    "Image",
+    "ImageSettings",
+    "Layer",
+    "assemble",
+    "canonical_name",
+    "pack_layer",
+    "read_archive",
+    "write_archive",
+    "write_layout",
+)
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 EPOCH = datetime.fromtimestamp(0, UTC)
-
-Compressor = Callable[[bytes], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Some content and its address."""
-
-    content: bytes
-    media_type: str
-
-    @property
-    def digest(self) -> str:
-        """Return the content's address, ``sha256:...``."""
-        return sha256(self.content)
-
-    @property
-    def path(self) -> str:
-        """Return the blob's place in the archive."""
-        return "blobs/" + self.digest.replace(":", "/")
-
-    def descriptor(self, **more: object) -> dict[str, object]:
-        """Return the OCI descriptor that points at this blob."""
-        return {
-            "mediaType": self.media_type,
-            "digest": self.digest,
-            "size": len(self.content),
-            **more,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer: its compressed blob and the digest of the tar inside."""
-
-    blob: Blob
-    diff_id: str
-    unpacked_bytes: int | None
-    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,55 +62,17 @@ class Image:
     config: Blob
     manifest: Blob
     layers: tuple[Layer, ...]
+    settings: ImageSettings
 
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """Return everything that its manifest leads to, and the manifest."""
+        return (self.config, self.manifest, *(layer.blob for layer in self.layers))
 
-def sha256(content: bytes) -> str:
-    """Return the digest of some content in the form image formats use."""
-    return "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def pack_layer(
-    root: Path, description: str, compress: Compressor, *, below: Path | None = None
-) -> Layer:
-    """Pack a directory tree into a layer, less what the layer ``below`` it already has."""
-    buffer = io.BytesIO()
-    unpacked = 0
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for path in _tree(root):
-            if below and os.path.lexists(below / path.relative_to(root)):
-                continue
-            info = _entry(tar, path, str(path.relative_to(root)))
-            unpacked += info.size
-            if info.isreg():
-                with path.open("rb") as stream:
-                    tar.addfile(info, stream)
-            else:
-                tar.addfile(info)
-    content = buffer.getvalue()
-    return Layer(Blob(compress(content), OCI_LAYER), sha256(content), unpacked, description)
-
-
-def _tree(root: Path) -> Iterator[Path]:
-    """Yield every path below ``root``, parents before children, in a fixed order."""
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(folders + files):
-            yield Path(folder, name)
-
-
-def _entry(tar: tarfile.TarFile, path: Path, name: str) -> tarfile.TarInfo:
-    info = tar.gettarinfo(path, name)
-    # Two names of one file would otherwise be packed as a link or not, by chance of order.
-    if info.islnk():
-        info.type, info.linkname, info.size = tarfile.REGTYPE, "", path.stat().st_size
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    info.mtime = 0
-    if info.isreg():
-        info.mode = 0o755 if info.mode & 0o100 else 0o644
-    elif info.isdir():
-        info.mode = 0o1777 if info.mode & 0o1000 else 0o755
-    return info
+    @property
+    def platform(self) -> dict[str, str]:
+        """Return the platform in the form of OCI's index."""
+        return {"architecture": self.settings.architecture, "os": "linux"}
 
 
 def assemble(layers: Sequence[Layer], settings: ImageSettings, tags: Sequence[str]) -> Image:
@@ -161,25 +96,20 @@ def assemble(layers: Sequence[Layer], settings: ImageSettings, tags: Sequence[st
         },
         OCI_CONFIG,
     )
-    manifest = _json_blob(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": config.descriptor(),
-            "layers": [layer.blob.descriptor() for layer in layers],
-        },
-        OCI_MANIFEST,
-    )
-    return Image(tuple(tags), config, manifest, tuple(layers))
+    manifest: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config.descriptor(),
+        "layers": [layer.blob.descriptor() for layer in layers],
+    }
+    if settings.labels:
+        # Labels are for those who have pulled the image, annotations for those who have not.
+        manifest["annotations"] = dict(settings.labels)
+    return Image(tuple(tags), config, _json_blob(manifest, OCI_MANIFEST), tuple(layers), settings)
 
 
 def write_archive(image: Image, target: Path) -> None:
     """Write the archive that `docker load` and `ctr images import` take."""
-    index = {
-        "schemaVersion": 2,
-        "mediaType": OCI_INDEX,
-        "manifests": [image.manifest.descriptor(annotations=_reference(tag)) for tag in image.tags],
-    }
     docker = [
         {
             "Config": image.config.path,
@@ -187,15 +117,42 @@ def write_archive(image: Image, target: Path) -> None:
             "Layers": [layer.blob.path for layer in image.layers],
         }
     ]
-    blobs = {
-        blob.path: blob.content
-        for blob in (image.config, image.manifest, *(layer.blob for layer in image.layers))
-    }
+    manifests = [
+        image.manifest.descriptor(platform=image.platform, annotations=_reference(tag))
+        for tag in image.tags
+    ]
+    _write(target, manifests, image.blobs, {"manifest.json": _json_bytes(docker)})
+
+
+def write_layout(images: Sequence[Image], target: Path) -> Blob:
+    """Write images for several platforms as one OCI layout; return the index they share."""
+    index = _json_blob(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [image.manifest.descriptor(platform=image.platform) for image in images],
+            # What is true of each is true of all.
+            "annotations": dict(images[0].settings.labels),
+        },
+        OCI_INDEX,
+    )
+    manifests = [index.descriptor(annotations=_reference(tag)) for tag in images[0].tags]
+    _write(target, manifests, (index, *(blob for image in images for blob in image.blobs)), {})
+    return index
+
+
+def _write(
+    target: Path,
+    manifests: Sequence[Mapping[str, object]],
+    blobs: Iterable[Blob],
+    more: Mapping[str, bytes],
+) -> None:
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
     members = {
         "oci-layout": _json_bytes({"imageLayoutVersion": "1.0.0"}),
         "index.json": _json_bytes(index),
-        "manifest.json": _json_bytes(docker),
-        **dict(sorted(blobs.items())),
+        **more,
+        **dict(sorted((blob.path, blob.content) for blob in blobs)),
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     # Under another name until it is whole: a build that was stopped leaves no half archive.

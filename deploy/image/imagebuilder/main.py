@@ -1,63 +1,36 @@
-"""The command: builds the image archive, or makes a variant of one."""
+"""The command: builds the image archives, or makes a variant of one."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from . import application, base
-from .archive import (
-    OCI_LAYER,
-    Blob,
-    Image,
-    ImageSettings,
-    Layer,
-    assemble,
-    pack_layer,
-    read_archive,
-    write_archive,
-)
+from . import builder, sbom
+from .architecture import AMD64, ARCHITECTURES, Architecture, native
+from .archive import Image, assemble, read_archive, write_archive, write_layout
+from .source import origin
 
 REPOSITORY = "moffett/k8s-device-plugin"
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+ALL = "all"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    start = time.monotonic()
+    chosen = list(ARCHITECTURES) if options.architecture == ALL else [options.architecture]
+    architectures = [ARCHITECTURES[name] for name in chosen]
     if options.root:
-        root, _ = cached_base(refresh=options.refresh_base)
-        make_root(options.source, root, options.root)
-        return 0
-    if options.base_archive:
-        settings, tags, layers = read_archive(options.base_archive)
+        make_root(options, architectures)
+    elif options.base_archive:
+        make_variant(options)
     else:
-        settings, tags, layers = build(options.source, refresh=options.refresh_base)
-    if options.tag:
-        tags = tuple(options.tag)
-    settings = replace(settings, environment=(*settings.environment, *options.env))
-    version = tags[0].rpartition(":")[2]
-    output = options.output or (
-        options.source / "dist" / f"moffett-k8s-device-plugin-{version}.tar"
-    )
-    image = assemble(layers, settings, tags)
-    write_archive(image, output)
-    digest = hashlib.sha256(output.read_bytes()).hexdigest()
-    output.with_name(output.name + ".sha256").write_text(f"{digest}  {output.name}\n")
-    report(image, output, digest, time.monotonic() - start)
+        images = [build(options, architecture) for architecture in architectures]
+        if len(images) > 1:
+            make_layout(options, images)
     return 0
 
 
@@ -71,7 +44,17 @@ def parser() -> argparse.ArgumentParser:
         "--source", type=Path, default=root, metavar="DIR", help="the project (default: this one)"
     )
     result.add_argument(
-        "--output", type=Path, metavar="FILE", help="the archive (default: dist/...-vVERSION.tar)"
+        "--architecture",
+        choices=(*ARCHITECTURES, ALL),
+        default=native().name,
+        help="what machines the image is for (default: ones like this, %(default)s); "
+        "all: an archive for each, and an OCI layout of both",
+    )
+    result.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the archive (default: dist/...-vVERSION.tar, for arm64 ...-vVERSION-arm64.tar)",
     )
     result.add_argument(
         "--tag", action="append", metavar="NAME:TAG", help=f"default: {REPOSITORY}:vVERSION"
@@ -104,114 +87,101 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def build(
-    source: Path, *, refresh: bool
-) -> tuple[ImageSettings, tuple[str, ...], tuple[Layer, ...]]:
-    """Build the image: the base layer, from the cache if it is there, and the application's."""
-    root, base_layer = cached_base(refresh=refresh)
-    with tempfile.TemporaryDirectory(prefix="moffett-image-") as scratch:
-        merged = Path(scratch) / "root"
-        metadata = make_root(source, root, merged)
-        layer = pack_layer(
-            merged, "the plugin", lambda content: base.gzip_in(root, content), below=root
-        )
-    settings = ImageSettings(
-        architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
-        created=created(source),
-        entrypoint=(f"/usr/bin/{application.PROGRAM}",),
-        command=("serve",),
-        environment=(PATH,),
-        labels=labels(metadata, source),
+def make_root(options: argparse.Namespace, architectures: Sequence[Architecture]) -> None:
+    """Make the root alone, of one architecture."""
+    if len(architectures) > 1:
+        raise SystemExit("build: --root makes the root of one architecture")
+    below = builder.cached_base(architectures[0], refresh=options.refresh_base)
+    source = options.source
+    builder.make_root(source, origin(source), below, options.root, architectures[0])
+
+
+def make_variant(options: argparse.Namespace) -> None:
+    """Write an archive again, under other names or with more in its environment."""
+    start = time.monotonic()
+    settings, tags, layers = read_archive(options.base_archive)
+    tags = tuple(options.tag or tags)
+    settings = replace(settings, environment=(*settings.environment, *options.env))
+    image = assemble(layers, settings, tags)
+    target = options.output or default_output(options, image)
+    write_archive(image, target)
+    report(image, target, write_checksum(target), time.monotonic() - start)
+
+
+def build(options: argparse.Namespace, architecture: Architecture) -> Image:
+    """Build the archive of one architecture, its checksum and its bill of materials."""
+    start = time.monotonic()
+    refresh = options.refresh_base
+    of = origin(options.source)
+    built = builder.build(options.source, of, architecture, refresh=refresh)
+    version = built.plugin.version
+    settings = replace(built.settings, environment=(*built.settings.environment, *options.env))
+    tags = options.tag or [f"{REPOSITORY}:v{version}"]
+    image = assemble(built.layers, settings, tags)
+    target = default_output(options, image)
+    if options.output:
+        target = options.output
+        if options.architecture == ALL:
+            target = with_suffix(target, architecture)
+    write_archive(image, target)
+    subject = sbom.Subject(
+        version, architecture.name, image.manifest.digest, of.created, built.plugin.license
     )
-    return settings, (f"{REPOSITORY}:v{metadata.version}",), (base_layer, layer)
+    bill = sbom.document(subject, built.components)
+    target.with_name(target.name + ".spdx.json").write_text(sbom.text(bill))
+    report(image, target, write_checksum(target), time.monotonic() - start)
+    if not built.ran:
+        print(f"not run  {architecture.name} programs: {architecture.emulator} is not installed")
+    return image
 
 
-def make_root(source: Path, base_root: Path, target: Path) -> application.Metadata:
-    """Make the image's whole root: the base's files and the application's."""
-    # Hard links: the base is only read, and copying 25 MiB would take longer.
-    shutil.copytree(base_root, target, symlinks=True, copy_function=link_or_copy)
-    with tempfile.TemporaryDirectory(prefix="moffett-build-") as work:
-        metadata = application.install(source, target, Path(work))
-    application.check(target)
-    return metadata
+def make_layout(options: argparse.Namespace, images: Sequence[Image]) -> None:
+    """Write the images as one OCI layout, under one name."""
+    first = options.output or default_output(options, images[0])
+    target = first.with_name(f"{first.name.removesuffix('.tar')}-multiarch.oci.tar")
+    index = write_layout(images, target)
+    platforms = ", ".join(f"linux/{image.settings.architecture}" for image in images)
+    print(f"index    {index.digest}  {platforms}")
+    print(f"layout   {target}  {mebibytes(target)}  sha256:{write_checksum(target)}")
 
 
-def link_or_copy(source: str, target: str) -> None:
-    """Link a file, or copy it where the two places are on different file systems."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def default_output(options: argparse.Namespace, image: Image) -> Path:
+    """Return where an image's archive goes: the manual's name for amd64."""
+    version = image.tags[0].rpartition(":")[2]
+    target: Path = options.source / "dist" / f"moffett-k8s-device-plugin-{version}.tar"
+    return with_suffix(target, ARCHITECTURES[image.settings.architecture])
 
 
-def cached_base(*, refresh: bool) -> tuple[Path, Layer]:
-    """Return the base root and its layer, keyed by the recipe that makes them."""
-    recipe = hashlib.sha256(Path(base.__file__).read_bytes()).hexdigest()[:16]
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = caches / "moffett-device-plugin" / f"image-base-{recipe}-{platform.machine()}"
-    if refresh:
-        shutil.rmtree(cache, ignore_errors=True)
-    if not cache.exists():
-        unfinished = cache.with_name(f".{cache.name}.{os.getpid()}")
-        with tempfile.TemporaryDirectory(prefix="moffett-base-") as scratch:
-            base.make_base(unfinished / "root", Path(scratch))
-        root = unfinished / "root"
-        layer = pack_layer(root, "Debian 12, Python", lambda content: base.gzip_in(root, content))
-        (unfinished / "layer.tar.gz").write_bytes(layer.blob.content)
-        facts = {"diff_id": layer.diff_id, "unpacked_bytes": layer.unpacked_bytes}
-        (unfinished / "layer.json").write_text(json.dumps(facts))
-        unfinished.rename(cache)
-    facts = json.loads((cache / "layer.json").read_text())
-    blob = Blob((cache / "layer.tar.gz").read_bytes(), OCI_LAYER)
-    return cache / "root", Layer(blob, description="Debian 12, Python", **facts)
+def with_suffix(target: Path, architecture: Architecture) -> Path:
+    """Return an archive's name with its architecture, which amd64's goes without."""
+    if architecture == AMD64:
+        return target
+    return target.with_name(f"{target.name.removesuffix('.tar')}-{architecture.name}.tar")
 
 
-def created(source: Path) -> datetime:
-    """Return the image's creation time: SOURCE_DATE_EPOCH, else the commit's, else 1970."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH") or git(source, "log", "-1", "--format=%ct") or "0"
-    return datetime.fromtimestamp(int(epoch), UTC)
+def write_checksum(target: Path) -> str:
+    """Write the file that `sha256sum --check` reads and return the digest."""
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    target.with_name(target.name + ".sha256").write_text(f"{digest}  {target.name}\n")
+    return digest
 
 
-def labels(metadata: application.Metadata, source: Path) -> dict[str, str]:
-    """Return the image's OCI labels."""
-    prefix = "org.opencontainers.image."
-    values = {
-        "title": "Moffett Kubernetes device plugin",
-        "description": metadata.summary,
-        "version": metadata.version,
-        "licenses": metadata.license,
-        "revision": git(source, "rev-parse", "HEAD"),
-        "base.name": f"debian:{base.SUITE} (packages only)",
-        "source": metadata.urls.get("Source", ""),
-        "documentation": metadata.urls.get("Documentation", ""),
-    }
-    return {prefix + key: value for key, value in values.items() if value}
-
-
-def git(source: Path, *arguments: str) -> str:
-    """Return what git prints, or nothing outside a repository."""
-    if shutil.which("git") is None:
-        return ""
-    return subprocess.run(
-        ["git", "-C", str(source), *arguments],
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ).stdout.strip()
+def mebibytes(target: Path) -> str:
+    """Return a file's size for people."""
+    return f"{target.stat().st_size / 2**20:.1f} MiB"
 
 
 def report(image: Image, output: Path, digest: str, seconds: float) -> None:
     """Print what was made."""
-    mebibyte = 2**20
     for layer in image.layers:
-        size = len(layer.blob.content) / mebibyte
-        unpacked = (layer.unpacked_bytes or 0) / mebibyte
+        size = len(layer.blob.content) / 2**20
+        unpacked = (layer.unpacked_bytes or 0) / 2**20
         print(
             f"layer    {layer.blob.digest}  {size:.1f} MiB"
             + (f", {unpacked:.1f} MiB unpacked" if unpacked else "")
             + f"  ({layer.description})"
         )
-    print(f"image    {image.manifest.digest}  {', '.join(image.tags)}")
-    print(f"archive  {output}  {output.stat().st_size / mebibyte:.1f} MiB  sha256:{digest}")
-    print(f"time     {seconds:.1f} s")
+    architecture = image.settings.architecture
+    print(f"image    {image.manifest.digest}  {', '.join(image.tags)} ({architecture})")
+    print(f"archive  {output}  {mebibytes(output)}  sha256:{digest}")
+    print(f"time     {seconds:.1f} s", flush=True)

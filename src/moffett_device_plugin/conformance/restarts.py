@@ -159,6 +159,18 @@ async def registration_hangs(rig: Rig) -> Outcome:
     return await _through(rig, Manners(register="hang"), "a Register without an answer")
 
 
+async def kubelet_stuck_in_register(rig: Rig) -> Outcome:
+    """A process that cannot end keeps its connections, and no supervisor starts a second
+    kubelet beside it; who waits for an answer without a limit waits for good then."""
+    await rig.begin(Manners(register="hang"))
+    await rig.until(lambda: bool(rig.kubelet.registrations), "Register")
+    rig.kubelet.get_stuck()
+    rig.kubelet.manners = CURRENT
+    started = time.perf_counter()
+    await rig.kubelet.start()
+    return await _reported_at_least(rig, started, _NEW_SOCKET)
+
+
 async def kubelet_dies_in_register(rig: Rig) -> Outcome:
     """A kubelet may be killed at any moment, here while it is registered with."""
     return await _through(rig, Manners(register="die"), "a kubelet that died in Register")
@@ -195,6 +207,7 @@ CHECKS = (
     kubelet_absent,
     registration_refused,
     registration_hangs,
+    kubelet_stuck_in_register,
     kubelet_dies_in_register,
     kubelet_dies_before_dialling,
     never_dialled,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
-import socket
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +17,12 @@ from ..grpc.client import Channel
 from ..grpc.messages import Code, StatusError
 from ..grpc.server import Server, Unary
 from ..latest import Latest
+from .door import Door
+from .door import wipe as clear
 from .manners import DEFAULT, Manners
+from .rules import check
 
 log = logging.getLogger(__name__)
-Socket = socket.socket  # the class below has a `socket` of its own
 
 DIAL_TIMEOUT = 10.0
 
@@ -85,8 +85,8 @@ class StandInKubelet:
         self._tasks = tasks
         self._random = random.Random(seed)  # noqa: S311  (an order, no secret)
         self._resources: dict[str, _Resource] = {}
-        self._server: Server | None = None
-        self._listener: Socket | None = None
+        self._door = Door(self.socket, tasks)
+        self._open: list[Server] = []  # those whose connections may go on
         self._calls: set[asyncio.Task[None]] = set()
 
     @property
@@ -95,7 +95,7 @@ class StandInKubelet:
 
     @property
     def running(self) -> bool:
-        return self._listener is not None
+        return self._door.server is not None
 
     async def start(self, *, wipe: bool = True) -> None:
         """Deletes all but the checkpoint from the directory, then makes the socket.
@@ -103,29 +103,21 @@ class StandInKubelet:
         Without `wipe` only its own old socket is deleted, as no real kubelet does.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        # Its own goes last: so the new one gets the same inode number on a file system
-        # that uses numbers again, as most real ones did.
-        entries = sorted(self.directory.iterdir(), key=lambda entry: entry == self.socket)
-        for entry in entries:
-            kept = entry.name == api.KUBELET_CHECKPOINT or entry.is_dir()
-            if not kept and (wipe or entry == self.socket):
-                entry.unlink(missing_ok=True)
-        self._server = Server({api.REGISTER: Unary(self._register)}, self._tasks)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listening.bind(str(self.socket))
-        listening.listen(100)  # at once: a plugin that watches may be here already
-        listening.setblocking(False)
-        self._listener = listening
-        loop = asyncio.get_running_loop()
-        loop.add_reader(listening, self._accept, listening, self._server)
+        clear(self.directory, others=wipe)
+        self._door.open(Server({api.REGISTER: Unary(self._register)}, self._tasks))
+
+    def get_stuck(self) -> None:
+        """Is there no more for anybody new, and keeps the connections that there are."""
+        if self._door.server is not None:
+            self._open.append(self._door.server)
+        self._door.close()
 
     def kill(self) -> None:
         """Ends as by SIGKILL: every connection breaks and the dead socket stays."""
-        if self._listener is not None and self._server is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._server.close()
-        self._listener = self._server = None
+        self.get_stuck()
+        for server in self._open:
+            server.close()
+        self._open.clear()
         for task in self._calls:
             task.cancel()
         for resource in self._resources.values():
@@ -234,28 +226,8 @@ class StandInKubelet:
 
     # -- plugins ------------------------------------------------------------------------
 
-    def _accept(self, listening: Socket, server: Server) -> None:
-        try:
-            connection, _ = listening.accept()
-        except OSError:  # it went again
-            return
-        connection.setblocking(False)
-        self._tasks.create_task(self._serve(connection, server))
-
-    async def _serve(self, connection: Socket, server: Server) -> None:
-        # asyncio's own server would leave a connection open for good that it has just
-        # accepted when it is closed, and its peer would wait for a dead kubelet.
-        loop = asyncio.get_running_loop()
-        try:
-            transport, _ = await loop.connect_accepted_socket(server.protocol, connection)
-        except OSError:
-            connection.close()
-        else:
-            if server is not self._server:
-                transport.abort()
-
     async def _register(self, raw: bytes) -> bytes:
-        life = self._server
+        life = self._door.server
         request = pb.RegisterRequest.FromString(raw)
         self.registrations.append(request)
         self.registered_at.append(time.perf_counter())
@@ -268,7 +240,7 @@ class StandInKubelet:
             raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
         if manners.register == "refuse":
             raise StatusError(Code.UNKNOWN, "the registration is refused")
-        _check(request)
+        check(request)
         if manners.dial == "before-answering":
             try:
                 endpoint = await self._connect(request)
@@ -276,7 +248,7 @@ class StandInKubelet:
                 self._not_dialled(request, error)
                 text = f"failed to dial device plugin: {error}"
                 raise StatusError(Code.UNKNOWN, text) from error
-            if life is not self._server:
+            if life is not self._door.server:
                 endpoint.close()
                 raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
             self._spawn(self._listen(self._adopt(request, endpoint), endpoint))
@@ -346,23 +318,6 @@ class StandInKubelet:
 
     def _bump(self) -> None:
         self.changed.set(self.changed.value + 1)
-
-
-def _check(request: pb.RegisterRequest) -> None:
-    """Raises StatusError as the kubelet words it."""
-    if request.version != api.VERSION:
-        raise StatusError(
-            Code.UNKNOWN,
-            f'requested API version "{request.version}" is not supported by kubelet. '
-            f'Supported version is ["{api.VERSION}"]',
-        )
-    if not _is_extended_resource(request.resource_name):
-        raise StatusError(Code.UNKNOWN, f'the ResourceName "{request.resource_name}" is invalid')
-
-
-def _is_extended_resource(name: str) -> bool:
-    domain, _, rest = name.partition("/")
-    return bool(re.fullmatch(r"[a-z0-9.-]+", domain) and re.fullmatch(r"[\w.-]{1,63}", rest))
 
 
 def nodes_given(response: pb.ContainerAllocateResponse) -> Sequence[str]:
