@@ -22,6 +22,7 @@ REQUIRED = (
     "iproute2",
     "mmdebstrap",
     "openssl",
+    "podman",
     "python3-venv",
     "runc",
     "util-linux",
