@@ -104,6 +104,7 @@ async def _events(path: Path) -> AsyncGenerator[None, None]:
             yield
     loop = asyncio.get_running_loop()
     news = asyncio.Event()
+    news.set()  # for what happened before anybody watched
 
     def drain() -> None:
         if any(True for _ in inotify.read()):
