@@ -27,7 +27,7 @@ DEFAULT_CONTROL = "/run/moffett-device-plugin/simulation.json"
 @dataclass(frozen=True, slots=True)
 class Option:
     """One setting. `path` is its key in the configuration file; that of an option of
-    a resource is below each item of `resources`."""
+    a resource is below each item of `resources`, and at the top for all of them."""
 
     flag: str
     path: str
@@ -121,7 +121,7 @@ RESOURCE_OPTIONS = (
         " .shared for shared ones)", "NAME",
     ),
     Option(
-        "--resource-name-from", "nameFrom", "config", kinds.one_of(NAMES_FROM),
+        "--resource-name-from", "resourceNameFrom", "config", kinds.one_of(NAMES_FROM),
         "config, or product for names such as moffett.ai/s30", "SOURCE",
     ),
     Option(
@@ -303,11 +303,11 @@ class Values:
         return value
 
     def given(self, option: Option) -> Given:
-        return (
-            self.override(option)
-            or (self.file.get(option.path) if self.file is not None and option.path else None)
-            or Given(option.flag, option.default, "default")
-        )
+        default = Given(option.flag, option.default, "default")
+        return self.override(option) or self.from_file(option) or default
+
+    def from_file(self, option: Option) -> Given | None:
+        return self.file.get(option.path) if self.file is not None and option.path else None
 
     def override(self, option: Option) -> Given | None:
         """What a flag or a variable says."""

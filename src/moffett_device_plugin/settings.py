@@ -197,8 +197,9 @@ def resources(values: Values) -> tuple[Resource, ...]:
 
 def _within(values: Values, item: Item) -> Callable[[Option], Given]:
     def given(option: Option) -> Given:
+        from_file = item.get(option.path) or values.from_file(option)
         default = Given(item.key, option.default, "default")
-        return values.override(option) or item.get(option.path) or default
+        return values.override(option) or from_file or default
 
     return given
 
@@ -220,9 +221,9 @@ def _resource(given: Callable[[Option], Given], item: Item | None) -> Resource:
         _selector(item, "select"), _selector(item, "exclude"), sharing, value("placement"),
         rename,
     )  # fmt: skip
-    if value("nameFrom") == "product":
+    if value("resourceNameFrom") == "product":
         if name_text.text and name_text.text.partition("/")[2] != "":
-            remedy = "leave the name out: nameFrom is product"
+            remedy = "leave the name out: resourceNameFrom is product"
             raise ConfigurationError(name_text.key, name_text.text, remedy)
         return unnamed
     # A name that was chosen says already whether it stands for cards.

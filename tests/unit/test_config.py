@@ -91,9 +91,30 @@ resources:
         "example.com/x.shared",
         "example.com/y",
     ]
-    assert names("version: v1\nresources: [{nameFrom: product, granularity: card}]") == [
+    assert names("version: v1\nresources: [{resourceNameFrom: product, granularity: card}]") == [
         "moffett.ai/PRODUCT-card"
     ]
+
+
+def test_what_stands_at_the_top_holds_for_every_resource() -> None:
+    assert names("version: v1\ngranularity: card") == ["moffett.ai/spu-card"]
+    assert names("version: v1\nresourceNameFrom: product") == ["moffett.ai/PRODUCT"]
+    assert names("version: v1\nsharing: {replicas: 3}", "--granularity", "card") == [
+        "moffett.ai/spu-card.shared"
+    ]
+    assert names("""
+version: v1
+granularity: card
+sharing: {replicas: 2}
+resources:
+- select: {product: S30}
+- select: {product: S4}
+  granularity: device
+  sharing: {replicas: 1}
+""") == ["moffett.ai/spu-card.shared", "moffett.ai/spu"]
+    for_some = "version: v1\nnodes:\n- match: {names: [a]}\n  granularity: card"
+    assert names(for_some, "--node-name", "a", node="a") == ["moffett.ai/spu-card"]
+    assert names(for_some, "--node-name", "b", node="b") == ["moffett.ai/spu"]
 
 
 def test_flags_win_over_variables_and_those_over_the_file() -> None:
@@ -119,7 +140,8 @@ def test_flags_win_over_variables_and_those_over_the_file() -> None:
             "version: v1\nlog: {levl: info}",
             "c.yaml:2: log.levl: 'levl' is not valid: there is no such key; did you mean level?",
         ),
-        ("version: v1\nplacement: spread", "there is no such key; it is resources[].placement"),
+        ("version: v1\nselect: {index: 1}", "there is no such key; it is resources[].select"),
+        ("version: v1\nplacement: far", "c.yaml:2: placement: 'far' is not valid: use one of"),
         ("version: v1\nlog: [a]", "c.yaml:2: log: 'a list' is not valid: use a mapping with"),
         ("version: v1\nlog: {level: [info]}", "log.level: 'a list' is not valid: use a single"),
         ("version: v1\nresources: {name: x}", "resources: 'a mapping' is not valid: use a list"),
@@ -141,8 +163,8 @@ def test_flags_win_over_variables_and_those_over_the_file() -> None:
             "c.yaml:3: resources[0].select.busId: '36:00' is not valid: use a bus id",
         ),
         (
-            "version: v1\nresources: [{name: a.io/b, nameFrom: product}]",
-            "leave the name out: nameFrom is product",
+            "version: v1\nresources: [{name: a.io/b, resourceNameFrom: product}]",
+            "leave the name out: resourceNameFrom is product",
         ),
         (
             "version: v1\nresources: [{sharing: {failRequestsGreaterThanOne: true}}]",
@@ -252,7 +274,7 @@ def test_the_published_schema_is_the_one_of_the_code() -> None:
 
 def test_the_documented_settings_are_those_of_the_code() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
-    assert reference() in text, "run: moffett-device-plugin config reference"
+    assert reference() in text, "run: tools/reference"
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,9 @@ def _resource_lines(values: Values, item: Part | None, resource: Resource) -> It
         if above != section:
             section = above
             yield f"  {above}:"
-        given = values.override(option) or (item.get(option.path) if item else None)
-        text, origin = (given.text, given.origin) if given else (option.default, "default")
+        own = None if values.override(option) or item is None else item.get(option.path)
+        given = own or values.given(option)
+        text, origin = given.text, given.origin
         if option.path == "name":
             origin += f"; advertised as {resource}"
         for line in _entry(option, "    " if above else "  ", key, text, origin):

@@ -20,7 +20,10 @@ def _lines() -> Iterator[str]:
     for option in (CONFIG_OPTION, *sorted(FILE_OPTIONS, key=lambda option: option.path)):
         yield _row(option, option.path)
     yield ""
-    yield "Each item of `resources`; a flag or variable holds for all of them:"
+    yield (
+        "Each item of `resources`; at the top of the file it holds for the items that say"
+        " nothing else, as a flag or variable for all of them:"
+    )
     yield ""
     yield _HEAD
     for option in RESOURCE_OPTIONS:

@@ -101,8 +101,11 @@ _RESOURCE = Branch(
         },
     )
 )
+#: What holds for every item of `resources` that does not say otherwise, and for the one
+#: resource of a file without items. A name is not among it: no two may have the same.
+_OF_ALL = tuple(option for option in RESOURCE_OPTIONS if option.path != "name")
 _SETTINGS: Mapping[str, Node] = _nest(
-    FILE_OPTIONS,
+    (*FILE_OPTIONS, *_OF_ALL),
     {"resources": Items(_RESOURCE, "what the node is divided into; flags and variables win")},
 )
 MATCH = Branch(
