@@ -25,11 +25,13 @@ from moffett_device_plugin.hardware.facts import SmiDevice, SmiReport
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Layout, build, parse_spec
 from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.kubelet.holdings import Holdings, Rhythm
 from moffett_device_plugin.metrics.address import Address
-from moffett_device_plugin.metrics.exporter import Exporter
-from moffett_device_plugin.metrics.pulse import Pulse
-from moffett_device_plugin.settings import HardwareSettings, LogSettings, ServeSettings
+from moffett_device_plugin.settings import (
+    BesideSettings,
+    HardwareSettings,
+    LogSettings,
+    ServeSettings,
+)
 from moffett_device_plugin.standin.kubelet import AdmissionError, StandInKubelet
 from tests.support.podresources import PodResources
 
@@ -88,18 +90,10 @@ class Stage:
             health=HealthPolicy(recovery_seconds=1.0),
             kubelet_dir=kubelet_dir,
             smi_interval=0.5,
+            pod_resources=directory / "pods.sock",
+            beside=BesideSettings(metrics=Address("127.0.0.1", port)),
         )
         self.daemon = Daemon(settings, self.node)
-        self.holdings = Holdings(directory / "pods.sock", Rhythm(interval=0.5))
-        self.exporter = Exporter(
-            Address("127.0.0.1", port),
-            self.daemon.monitor,
-            self.daemon.offers,
-            self.daemon.tally,
-            lambda: self.daemon.settings.health,
-            Pulse({}),
-            self.holdings,
-        )
 
     async def admit(self, pod: str, count: int) -> None:
         try:
@@ -116,7 +110,8 @@ class Stage:
         pods = self.kubelet.pods.values()
         self.node.holds = {bus_id: pod.name for pod in pods for bus_id in pod.device_ids}
         self.pods.pods = {f"ml/{p.name}/main": {p.resource: [p.device_ids]} for p in pods}
-        self.holdings.nudge()
+        if self.daemon.holdings is not None:
+            self.daemon.holdings.nudge()  # nothing tells of the end of a pod
 
     def breaks(self, index: int, fault: str) -> None:
         bus_id = self.node.layout.chips[index].bus_id
@@ -173,7 +168,6 @@ async def main(port: int, seconds: float) -> None:
             await stack.enter_async_context(stage.pods.serving(directory / "pods.sock"))
             await stage.kubelet.start()
             tasks.create_task(stage.daemon.run())
-            tasks.create_task(stage.exporter.run())
             tasks.create_task(stage.play(seconds))
 
 
