@@ -117,11 +117,14 @@ async def test_two_copies_of_the_plugin_are_a_warning(short_dir: Path) -> None:
     async with running(short_dir) as it:
         it.start_plugin(simulated())
         await it.allocatable(6)
-        it.start_plugin(simulated())
+        second = it.start_plugin(simulated())
         await it.until(lambda: len(it.kubelet.registrations) > 1)
         found = await findings(short_dir)
         assert found["plugin"]["level"] == "warn"
         assert found["plugin"]["found"].startswith("2 copies of the plugin serve it")
+        await it.stop_plugin(second)
+        await it.until(lambda: len(it.kubelet.registrations) > 2)
+        assert (await findings(short_dir))["plugin"]["level"] == "pass"
 
 
 @on_a_loop

@@ -14,7 +14,10 @@ from moffett_device_plugin.grpc.server import Server, Unary
 from moffett_device_plugin.kubelet.names import new_socket_name
 from moffett_device_plugin.kubelet.plugin import Patience
 from moffett_device_plugin.standin.kubelet import AdmissionError
+from moffett_device_plugin.standin.manners import CURRENT, DEFAULT, UNTIL_1_36, Manners
 from tests.support.running import RESOURCE, on_a_loop, running, simulated, until, within
+
+KUBELETS = {"1.20": DEFAULT, "1.36": UNTIL_1_36, "1.37": CURRENT}
 
 
 @on_a_loop
@@ -149,22 +152,26 @@ async def test_a_kubelet_that_never_dials_back_is_registered_with_again(short_di
         server.close()
 
 
-@on_a_loop
-async def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(short_dir: Path) -> None:
-    async with running(short_dir) as it:
-        daemon = it.start_plugin()
-        await it.allocatable(6)
-        service = daemon.offers.current[0].plugin.service
-        for time in range(8):
-            # What the kubelet does when it is done with an endpoint.
-            for resource in it.kubelet._resources.values():
-                assert resource.endpoint.channel is not None
-                resource.endpoint.channel.close()
-            await until(service.changed, lambda n=time + 2: service.started == n)  # type: ignore[misc]
+@pytest.mark.parametrize("manners", KUBELETS.values(), ids=KUBELETS)
+def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(short_dir: Path, manners: Manners) -> None:
+    async def run() -> None:
+        async with running(short_dir) as it:
+            it.kubelet.manners = manners
+            daemon = it.start_plugin()
             await it.allocatable(6)
-        await it.allocatable(6)
-        assert len(it.kubelet.registrations) == 9, "one registration for each time it hung up"
-        assert service.ended == 8
+            plugin = daemon.offers.current[0].plugin
+            service = plugin.service
+            for time in range(8):
+                # What the kubelet does when it is done with an endpoint.
+                it.kubelet.cut(RESOURCE)
+                await until(service.changed, lambda n=time + 2: service.started == n)  # type: ignore[misc]
+                await it.allocatable(6)
+            assert len(it.kubelet.registrations) == 9, "one registration for each time it hung up"
+            assert service.ended == 8
+            assert plugin.tally.registration_failures == 0
+            assert len(it.own_sockets) == 1
+
+    asyncio.run(run())
 
 
 @on_a_loop
@@ -207,10 +214,14 @@ async def test_the_socket_of_one_that_was_killed_is_cleared_away(short_dir: Path
         assert other.exists(), "another vendor's socket is none of our business"
 
 
+@pytest.mark.parametrize("manners", KUBELETS.values(), ids=KUBELETS)
 @pytest.mark.parametrize("who_stays", ["the first", "the second"])
-def test_of_two_copies_the_one_that_stays_is_registered(short_dir: Path, who_stays: str) -> None:
+def test_of_two_copies_the_one_that_stays_is_registered(
+    short_dir: Path, manners: Manners, who_stays: str
+) -> None:
     async def run() -> None:
         async with running(short_dir) as it:
+            it.kubelet.manners = manners
             first = it.start_plugin()
             await it.allocatable(6)
             second = it.start_plugin()
@@ -220,14 +231,47 @@ def test_of_two_copies_the_one_that_stays_is_registered(short_dir: Path, who_sta
             counts: set[int] = set()
             it.kubelet.changed.listen(lambda: counts.add(it.kubelet.allocatable(RESOURCE)))
             await it.stop_plugin(leaves)
-            await it.until(lambda: stays.registered)
-            assert counts <= {6}, "the node never lost a device"
+            await it.allocatable(6)
+            await it.until(lambda: it.kubelet.listening(RESOURCE))
+            assert stays.registered
+            if manners is not UNTIL_1_36:  # which hangs up on the one that stays
+                assert counts <= {6}, "the node never lost a device"
             node_keeps = await it.kubelet.admit("pod", RESOURCE, 2)
             assert len(node_keeps.device_ids) == 2
-            assert len(it.own_sockets) == 1
+            it.kubelet.delete("pod")
+            chip = stays.monitor.state.value.snapshot.devices[0].id
             it.kubelet.kill()
             await it.kubelet.start()
             await it.allocatable(6)
+            assert chip in it.kubelet.healthy_ids(RESOURCE)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("manners", KUBELETS.values(), ids=KUBELETS)
+def test_a_copy_that_comes_and_goes_leaves_nothing_behind(
+    short_dir: Path, manners: Manners
+) -> None:
+    """As a second DaemonSet does whose pods crash, perhaps for weeks."""
+
+    async def run() -> None:
+        async with running(short_dir) as it:
+            it.kubelet.manners = manners
+            stays = it.start_plugin()
+            await it.allocatable(6)
+            plugin = stays.offers.current[0].plugin
+            for _ in range(6):
+                other = it.start_plugin()
+                await it.until(lambda: other.registered)  # noqa: B023
+                before = plugin.tally.registrations
+                await it.stop_plugin(other)
+                await it.until(lambda: plugin.tally.registrations > before)  # noqa: B023
+                await it.allocatable(6)
+            await until(plugin.service.changed, lambda: plugin.service.streams <= 2)
+            assert len(it.own_sockets) <= 2
+            assert plugin.tally.registration_failures == 0
+            if manners is not UNTIL_1_36:
+                assert plugin.tally.registrations == 7, "one for each departure"
 
     asyncio.run(run())
 

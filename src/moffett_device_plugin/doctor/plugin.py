@@ -14,7 +14,7 @@ from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
 from ..grpc.client import Channel
 from ..grpc.messages import StatusError
-from ..kubelet.names import socket_prefix
+from ..kubelet.names import copy_of, socket_prefix
 from ..resources import DEFAULT_RESOURCE
 from .findings import Finding, bad, count, doubt, good, skipped, some
 from .kubelet import connect_error, sockets_in
@@ -44,10 +44,11 @@ def plugin(site: Site) -> Iterable[Finding]:
         if not alive:
             findings.append(_absent(name, site, dead=len(own)))
             continue
-        if len(alive) > 1:
+        copies = sorted({copy_of(path.name) for path in alive})
+        if len(copies) > 1:
             findings.append(
                 doubt(
-                    f"{len(alive)} copies of the plugin serve it: {some(p.name for p in alive)}",
+                    f"{len(copies)} copies of the plugin serve it: {some(copies)}",
                     "nothing during a rolling update; else delete the DaemonSet that is too many",
                     name,
                 )

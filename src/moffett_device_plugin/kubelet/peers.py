@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ..latest import Latest
+from .names import copy_of
 
 log = logging.getLogger(__name__)
 
@@ -34,66 +35,72 @@ STALE_AFTER = 0.2
 
 class Peers:
     """`alive` are the copies that run now; `departures` counts those that have gone,
-    or taken their socket away to go, since this one began."""
+    or taken all their sockets away to go, since this one began."""
 
     def __init__(self, directory: Path, prefix: str, own: str, tasks: asyncio.TaskGroup) -> None:
         self._directory = directory
         self._prefix = prefix
         self._own = own
         self._tasks = tasks
-        self._present: frozenset[str] = frozenset()
+        self._present: Mapping[str, Sequence[str]] = {}  # the sockets of each copy
         self._followed: set[str] = set()
         self.alive: set[str] = set()
         self.departures: Latest[int] = Latest(0)
 
     def see(self, sockets: Collection[str]) -> None:
         """Call with the directory's sockets whenever they change."""
-        present = frozenset(
-            name for name in sockets if name.startswith(self._prefix) and name != self._own
-        )
-        leaving = (self._present - present) & self.alive
+        present: dict[str, list[str]] = {}
+        for name in sorted(sockets):
+            if name.startswith(self._prefix) and (copy := copy_of(name)) != self._own:
+                present.setdefault(copy, []).append(name)
+        leaving = (self._present.keys() - present.keys()) & self.alive
         self._present = present
-        for name in present - self._followed:
-            self._followed.add(name)
-            self._tasks.create_task(self._follow(name))
+        for copy in present.keys() - self._followed:
+            self._followed.add(copy)
+            self._tasks.create_task(self._follow(copy))
         if leaving:
             self.departures.set(self.departures.value + len(leaving))
 
-    async def _follow(self, name: str) -> None:
+    async def _follow(self, copy: str) -> None:
         try:
-            line = await self._connect(name)
+            line = await self._connect(copy, STALE_AFTER)
             if line is None:
                 return
-            log.info("another-copy", extra={"socket": name})
-            self.alive.add(name)
-            await line.lost.wait()
-            self.alive.discard(name)
-            log.info("another-copy-ended", extra={"socket": name})
-            if name in self._present:  # else its departure has been counted
-                self._remove(name)
+            log.info("another-copy", extra={"copy": copy})
+            self.alive.add(copy)
+            while line is not None:  # it may have dropped just the socket of this line
+                await line.lost.wait()
+                line = await self._connect(copy)
+            self.alive.discard(copy)
+            log.info("another-copy-ended", extra={"copy": copy})
+            if copy in self._present:  # else its departure has been counted
                 self.departures.set(self.departures.value + 1)
         finally:
-            self._followed.discard(name)
+            self._followed.discard(copy)
 
-    async def _connect(self, name: str) -> _Line | None:
-        """None when nobody listens there; the socket is removed then."""
+    async def _connect(self, copy: str, patience: float = 0.0) -> _Line | None:
+        """None when nobody listens at any of its sockets, which are removed then; with
+        `patience`, if that is still so after as many seconds."""
         loop = asyncio.get_running_loop()
-        for delay in (STALE_AFTER, None):
-            try:
-                _, line = await loop.create_unix_connection(_Line, str(self._directory / name))
-            except ConnectionRefusedError:
-                if delay is not None:
-                    await asyncio.sleep(delay)
-                    continue
-                self._remove(name)
-                log.info("stale-socket-removed", extra={"socket": name})
-            except OSError:
-                pass  # it went while we looked
-            else:
-                return line
-            return None
+        while True:
+            refused = []
+            for name in self._present.get(copy, ()):
+                try:
+                    _, line = await loop.create_unix_connection(_Line, str(self._directory / name))
+                except ConnectionRefusedError:
+                    refused.append(name)
+                except OSError:
+                    pass  # it went while we looked
+                else:
+                    return line
+            if not refused:
+                return None
+            if not patience:
+                break
+            await asyncio.sleep(patience)
+            patience = 0.0
+        for name in refused:
+            with suppress(OSError):
+                (self._directory / name).unlink()
+            log.info("stale-socket-removed", extra={"socket": name})
         return None
-
-    def _remove(self, name: str) -> None:
-        with suppress(OSError):
-            (self._directory / name).unlink()

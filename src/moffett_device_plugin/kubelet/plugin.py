@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..api import KUBELET_SOCKET
-from ..grpc.server import Server
 from ..latest import Latest
 from ..tally import ResourceTally
 from ..terms import Calls
 from .directory import KubeletDirectory
 from .listener import Listener
-from .names import new_socket_name, socket_prefix
+from .names import socket_prefix
 from .peers import Peers
 from .registration import RegistrationError, register
 from .service import Advertisement, Allocator, DevicePluginService, options_of
+from .sockets import OwnSocket, OwnSockets
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,9 @@ class Patience:
 class _Occasion:
     """What calls for a registration: a change in any of these."""
 
-    kubelet: tuple[int, int, int]  # a new kubelet.sock
+    kubelet: tuple[int, int, int] | None  # a new kubelet.sock
     departures: int  # another copy went: the kubelet may have taken it for us
-    streams_ended: int  # the kubelet stopped listening to us
+    lost: int  # the kubelet stopped listening to us
     calls: Calls  # what it is told to call
 
 
@@ -82,7 +82,6 @@ class ResourcePlugin:
         self._advertised = advertised
         self._patience = patience
         self._clock = clock
-        self._name = new_socket_name(resource)
         self._bell = asyncio.Event()
         self._told = ""  # what the log said last of why there is no registration
 
@@ -99,58 +98,57 @@ class ResourcePlugin:
         while not self._advertised.value:  # a node without devices advertises nothing
             _, version = await self._advertised.after(version)
         async with asyncio.TaskGroup() as tasks:
-            server = Server(self.service.methods(), tasks)
-            listener = Listener(self._directory.path / self._name, server.protocol)
+            sockets = OwnSockets(self._directory.path, self.resource, self.service, tasks)
             prefix = socket_prefix(self.resource)
-            peers = Peers(self._directory.path, prefix, self._name, tasks)
+            peers = Peers(self._directory.path, prefix, sockets.copy, tasks)
             self._directory.listing.listen(self._bell.set)
             self.service.changed.listen(self._bell.set)
             peers.departures.listen(self._bell.set)
             try:
-                await self._stay_registered(listener, peers)
+                await self._stay_registered(sockets, peers)
             finally:
                 self._directory.listing.forget(self._bell.set)
-                await self._leave(server, listener, peers)
+                await self._leave(sockets, peers)
 
-    async def _stay_registered(self, listener: Listener, peers: Peers) -> None:
+    async def _stay_registered(self, sockets: OwnSockets, peers: Peers) -> None:
         done: _Occasion | None = None  # what we last registered for
         tried: _Occasion | None = None
         failures = 0
         last_time = float("-inf")  # of the last accepted registration
-        deadline: float | None = None  # for the kubelet to dial back
-        streams_before = 0
+        deadline = float("inf")  # for the kubelet to dial back
         while True:
             self._bell.clear()
             listing = self._directory.listing.value
             peers.see(listing.sockets)
+            sockets.tidy()
+            occasion = _Occasion(
+                listing.kubelet, peers.departures.value, sockets.lost, self._calls()
+            )
+            if occasion.kubelet is not None and occasion != done:
+                sockets.renew()
             wait: float | None = None
             if not listing.exists:
                 self._waiting(f"{self._directory.path} is not there")
-            elif not await self._listening(listener):
+            elif not await self._listening(sockets.newest.listener):
                 wait = self._patience.refused_retry
             elif listing.kubelet is None:
                 self._waiting(f"there is no {KUBELET_SOCKET}")
             else:
-                occasion = _Occasion(
-                    listing.kubelet, peers.departures.value, self.service.ended, self._calls()
-                )
                 if tried is None or tried.kubelet != occasion.kubelet:
                     failures = 0
                 tried = occasion
                 now = self._clock()
-                if deadline is not None and self.service.started > streams_before:
-                    deadline = None
-                if deadline is not None and now >= deadline:
-                    done, deadline, failures = None, None, failures + 1
-                    self._waiting("it accepted the registration and never dialled back")
                 if done == occasion:
-                    wait = None if deadline is None else deadline - now
+                    wait = None if sockets.newest.audience.started else deadline - now
+                    if wait is not None and wait <= 0:
+                        done, failures = None, failures + 1
+                        self._waiting("it accepted the registration and never dialled back")
+                        continue
                 elif now < (due := last_time + self._pause(failures)):
                     wait = due - now
                 else:
                     steady = now - last_time > self._patience.steady
-                    streams_before = self.service.started
-                    ok = await self._register(listener.path.name, failures)
+                    ok = await self._register(sockets.newest, failures)
                     last_time = self._clock()
                     if ok:
                         done = occasion
@@ -186,19 +184,21 @@ class ResourcePlugin:
             return False
         return True
 
-    async def _register(self, endpoint: str, failures: int) -> bool:
+    async def _register(self, own: OwnSocket, failures: int) -> bool:
         started = self._clock()
         socket = self._directory.path / KUBELET_SOCKET
         try:
-            await register(socket, endpoint, self.resource, options_of(self._calls()))
+            await register(socket, own.name, self.resource, options_of(self._calls()))
         except RegistrationError as error:
             if error.kubelet_is_there:
+                own.used = True
                 self.tally.registration_failures += 1
                 self._waiting(f"it refused the registration: {error}")
                 await self._wait(self._patience.refused_retry)
             elif failures > 8:  # a socket is there for a moment before its kubelet listens
                 self._waiting(f"{socket}: {error}")
             return False
+        own.used = True
         self.tally.registrations += 1
         self._told = ""
         advertised = self._advertised.value
@@ -219,11 +219,10 @@ class ResourcePlugin:
             self._told = why
             log.warning("waiting-for-kubelet", extra={"resource": self.resource, "why": why})
 
-    async def _leave(self, server: Server, listener: Listener, peers: Peers) -> None:
-        """Another copy, if there is one, sees our socket go and registers; only then
+    async def _leave(self, sockets: OwnSockets, peers: Peers) -> None:
+        """Another copy, if there is one, sees our sockets go and registers; only then
         do we stop serving, so that the kubelet always has somebody."""
-        listener.unlink()
-        listener.close_server()
+        sockets.unlink()
         if peers.alive and self.service.streams:
             await asyncio.sleep(self._patience.handover)
-        server.close()
+        sockets.close()

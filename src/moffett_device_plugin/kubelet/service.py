@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -41,6 +42,18 @@ class Allocator(Protocol):
         """A last look before a container starts. Raises RefusalError."""
 
 
+@dataclass(slots=True)
+class Audience:
+    """Who listens through one socket: the ListAndWatch calls that began and ended."""
+
+    started: int = 0
+    ended: int = 0
+
+    @property
+    def streams(self) -> int:
+        return self.started - self.ended
+
+
 class DevicePluginService:
     """Answers the kubelet from `advertised` and `allocator`; `allocated` is called after
     each container that was given devices.
@@ -72,10 +85,11 @@ class DevicePluginService:
     def streams(self) -> int:
         return self.started - self.ended
 
-    def methods(self) -> Mapping[str, Method]:
+    def methods(self, audience: Audience | None = None) -> Mapping[str, Method]:
+        """For one socket, whose `audience` is counted."""
         return {
             api.GET_OPTIONS: Unary(self._options),
-            api.LIST_AND_WATCH: Streaming(self._list_and_watch),
+            api.LIST_AND_WATCH: Streaming(partial(self._list_and_watch, audience or Audience())),
             api.GET_PREFERRED_ALLOCATION: Unary(self._preferred),
             api.ALLOCATE: Unary(self._allocate),
             api.PRE_START_CONTAINER: Unary(self._pre_start),
@@ -85,8 +99,9 @@ class DevicePluginService:
         _parsed(pb.Empty, request)
         return options_of(self._calls()).SerializeToString()
 
-    async def _list_and_watch(self, request: bytes) -> AsyncIterator[bytes]:
+    async def _list_and_watch(self, audience: Audience, request: bytes) -> AsyncIterator[bytes]:
         _parsed(pb.Empty, request)
+        audience.started += 1
         self.started += 1
         self.changed.set(self.streams)
         try:
@@ -98,6 +113,7 @@ class DevicePluginService:
                     self._tally.lists_sent += 1
                     yield response_of(advertised)
         finally:
+            audience.ended += 1
             self.ended += 1
             self.changed.set(self.streams)
 

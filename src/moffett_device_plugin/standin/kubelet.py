@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..grpc.server import Server, Unary
 from ..latest import Latest
 from .door import Door
 from .door import wipe as clear
+from .endpoints import Endpoint, Resource
 from .manners import DEFAULT, Manners
 from .rules import check
 
@@ -39,24 +40,6 @@ class Pod:
     resource: str
     device_ids: tuple[str, ...]
     response: pb.ContainerAllocateResponse
-
-
-@dataclass(slots=True)
-class _Endpoint:
-    name: str = ""  # of its socket
-    channel: Channel | None = None
-    options: pb.DevicePluginOptions = field(default_factory=pb.DevicePluginOptions)
-
-    def close(self) -> None:
-        if self.channel is not None:
-            self.channel.close()
-
-
-@dataclass(slots=True)
-class _Resource:
-    endpoint: _Endpoint
-    devices: dict[str, pb.Device] = field(default_factory=dict)
-    lists: int = 0  # since its plugin was dialled
 
 
 class StandInKubelet:
@@ -84,7 +67,7 @@ class StandInKubelet:
         self.changed: Latest[int] = Latest(0)
         self._tasks = tasks
         self._random = random.Random(seed)  # noqa: S311  (an order, no secret)
-        self._resources: dict[str, _Resource] = {}
+        self._resources: dict[str, Resource] = {}
         self._door = Door(self.socket, tasks)
         self._open: list[Server] = []  # those whose connections may go on
         self._calls: set[asyncio.Task[None]] = set()
@@ -207,7 +190,7 @@ class StandInKubelet:
     def delete(self, name: str) -> None:
         self.pods.pop(name, None)
 
-    async def _preferred(self, found: _Resource, free: list[str], count: int) -> list[str]:
+    async def _preferred(self, found: Resource, free: list[str], count: int) -> list[str]:
         if not found.endpoint.options.get_preferred_allocation_available:
             return free[:count]
         request = pb.PreferredAllocationRequest(
@@ -251,10 +234,20 @@ class StandInKubelet:
             if life is not self._door.server:
                 endpoint.close()
                 raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
+            self._refuse_twice(request, endpoint)
             self._spawn(self._listen(self._adopt(request, endpoint), endpoint))
         elif manners.dial == "after-answering":
             self._spawn(self._dial(request))
         return pb.Empty().SerializeToString()
+
+    def _refuse_twice(self, request: pb.RegisterRequest, endpoint: Endpoint) -> None:
+        """As from 1.37 on, with what it does to the connection that there is."""
+        resource = self._resources.get(request.resource_name)
+        if self.manners.ends == "one" and resource and endpoint.name in resource.connected:
+            endpoint.close()
+            resource.connected[endpoint.name].overlooked = True
+            path = self.directory / endpoint.name
+            raise StatusError(Code.UNKNOWN, f"device plugin already connected: {path}")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._tasks.create_task(work)
@@ -269,10 +262,10 @@ class StandInKubelet:
             return
         await self._listen(self._adopt(request, endpoint), endpoint)
 
-    async def _connect(self, request: pb.RegisterRequest) -> _Endpoint:
+    async def _connect(self, request: pb.RegisterRequest) -> Endpoint:
         """Raises OSError when nobody listens there (a time-out is one, too)."""
         path = Path(f"{self.directory}/{request.endpoint}")  # joined, whatever it is
-        endpoint = _Endpoint(request.endpoint, options=request.options)
+        endpoint = Endpoint(request.endpoint, options=request.options)
         authority = self.manners.authority or str(path)
         async with asyncio.timeout(DIAL_TIMEOUT):
             endpoint.channel = await Channel.connect(path, authority=authority)
@@ -289,14 +282,13 @@ class StandInKubelet:
         self.dial_failures.append(f"{self.directory / request.endpoint}: {error}")
         self._bump()
 
-    def _adopt(self, request: pb.RegisterRequest, endpoint: _Endpoint) -> _Resource:
-        """From now on the resource is this plugin's."""
-        resource = self._resources.setdefault(request.resource_name, _Resource(endpoint))
-        resource.endpoint, resource.lists = endpoint, 0
+    def _adopt(self, request: pb.RegisterRequest, endpoint: Endpoint) -> Resource:
+        resource = self._resources.setdefault(request.resource_name, Resource(endpoint))
+        resource.adopt(endpoint)
         self._bump()
         return resource
 
-    async def _listen(self, resource: _Resource, endpoint: _Endpoint) -> None:
+    async def _listen(self, resource: Resource, endpoint: Endpoint) -> None:
         assert endpoint.channel is not None  # noqa: S101  (made by _connect)
         try:
             async with endpoint.channel as channel:
@@ -309,11 +301,7 @@ class StandInKubelet:
         except StatusError as error:
             log.debug("list-and-watch-ended", extra={"why": error})
         finally:
-            # The end of whoever registered last is the end of the resource.
-            if resource.endpoint is endpoint:
-                for device in resource.devices.values():
-                    device.health = api.UNHEALTHY
-                endpoint.channel = None
+            resource.ended(endpoint, self.manners.ends, self._random)
             self._bump()
 
     def _bump(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Ends = Literal["last", "any", "one"]
+
 
 @dataclass(frozen=True, slots=True)
 class Manners:
@@ -12,15 +14,21 @@ class Manners:
 
     `register`: what happens to a Register that comes in. `dial`: when the plugin is
     dialled back. `authority`: what its calls carry as `:authority`; empty for the
-    socket's path, as before 1.26.
+    socket's path, as before 1.26. `ends`: what the end of a connection means when a
+    resource has several: nothing, unless it is that of who registered `last`; whichever
+    it is (`any`), that the last one is hung up on; or the loss of that `one`, in whose
+    place another takes the calls, and whose socket is refused while it is connected.
     """
 
     register: Literal["answer", "refuse", "hang", "die"] = "answer"
     dial: Literal["after-answering", "before-answering", "never"] = "after-answering"
     authority: str = ""
+    ends: Ends = "last"
 
 
 DEFAULT = Manners()
-#: As kubelet 1.36 does (pkg/kubelet/cm/devicemanager/plugin/v1beta1): it dials and calls
-#: GetDevicePluginOptions before it answers Register.
-CURRENT = Manners(dial="before-answering", authority="localhost")
+#: As kubelets from 1.26 to 1.36 (pkg/kubelet/cm/devicemanager/plugin/v1beta1): they dial
+#: and call GetDevicePluginOptions before they answer Register.
+UNTIL_1_36 = Manners(dial="before-answering", authority="localhost", ends="any")
+#: As kubelet 1.37, as observed.
+CURRENT = Manners(dial="before-answering", authority="localhost", ends="one")
