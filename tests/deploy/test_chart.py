@@ -1,0 +1,343 @@
+"""What the chart gives the plugin: no more than it needs, and what each value says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .chart import CHART, VALUES, HelmError, Objects, helm, rendered, template
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+DEFAULT_MOUNTS = {
+    "/var/lib/kubelet/device-plugins": False,
+    "/var/lib/kubelet/pod-resources": True,
+    "/usr/local": True,
+}
+
+
+def test_the_default_is_one_daemonset_without_rights() -> None:
+    made = rendered()
+    assert [item["kind"] for item in made] == ["DaemonSet"]
+    assert made.pod["automountServiceAccountToken"] is False
+    assert made.pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert made.container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "runAsGroup": 0,
+        "runAsUser": 0,
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & made.pod.keys()
+    assert made.host_paths == DEFAULT_MOUNTS
+
+
+def test_the_default_update_leaves_no_gap() -> None:
+    spec = rendered().one("DaemonSet")["spec"]
+    assert spec["updateStrategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert spec["minReadySeconds"] > 0
+    container = rendered().container
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+
+
+@pytest.mark.parametrize("kubernetes", ["1.10.13", "1.20.2", "1.21.14"])
+def test_releases_without_surge_get_none(kubernetes: str) -> None:
+    strategy = rendered(kubernetes=kubernetes).one("DaemonSet")["spec"]["updateStrategy"]
+    assert strategy["rollingUpdate"] == {"maxUnavailable": 1}
+
+
+def test_seccomp_is_an_annotation_where_there_is_no_field() -> None:
+    made = rendered(kubernetes="1.16.15")
+    assert "securityContext" not in made.pod
+    annotations = made.one("DaemonSet")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == {"seccomp.security.alpha.kubernetes.io/pod": "runtime/default"}
+
+
+# Each feature, and the host's paths that it adds: path -> whether read-only.
+PATHS: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {
+    "CDI": ({"deviceListStrategy": ["cdi-cri"]}, {"/var/run/cdi": False}),
+    "CDI for some nodes": (
+        {
+            "config": {
+                "inline": {"nodes": [{"match": {"names": ["a"]}, "deviceListStrategy": "cdi-cri"}]}
+            }
+        },
+        {"/var/run/cdi": False},
+    ),
+    "labels by NFD": (
+        {"labels": {"to": "nfd"}},
+        {"/etc/kubernetes/node-feature-discovery/features.d": False},
+    ),
+    "labels by the API": ({"labels": {"to": "api"}}, {}),
+    "events and condition": ({"events": True, "condition": True}, {}),
+    "monitoring": ({"metrics": {"podMonitor": {"enabled": True}}}, {}),
+}
+
+
+@pytest.mark.parametrize("feature", PATHS)
+def test_a_feature_adds_its_own_paths_only(feature: str) -> None:
+    values, more = PATHS[feature]
+    assert rendered(values).host_paths == {**DEFAULT_MOUNTS, **more}
+
+
+def test_what_is_off_is_not_mounted() -> None:
+    made = rendered({"podResources": {"enabled": False}, "sola": {"mount": False}})
+    assert made.host_paths == {"/var/lib/kubelet/device-plugins": False}
+
+
+def test_a_simulated_node_sees_nothing_of_the_host_but_the_kubelet() -> None:
+    made = rendered({"simulate": "2xS30"})
+    assert set(made.host_paths) == {
+        "/var/lib/kubelet/device-plugins",
+        "/var/lib/kubelet/pod-resources",
+    }
+    assert made.environment["SPU_SIMULATE"] == "2xS30"
+
+
+def test_another_kubelet_directory_is_another_one_on_the_host_only() -> None:
+    made = rendered({"kubeletDir": "/data/kubelet"})
+    assert {"/data/kubelet/device-plugins", "/data/kubelet/pod-resources"} < made.host_paths.keys()
+    assert {
+        "/var/lib/kubelet/device-plugins",
+        "/var/lib/kubelet/pod-resources",
+    } < made.mounts.keys()
+
+
+def test_the_host_root_is_read_only_in_every_mode() -> None:
+    for values in (
+        {"hostRoot": {"mode": "all"}},
+        {"hostRoot": {"mode": "parts"}},
+        {"injectSola": True},
+        {"security": {"profile": "privileged"}},
+    ):
+        made = rendered(values)
+        host = [mount for path, mount in made.mounts.items() if path.startswith("/host")]
+        assert host and all(mount["readOnly"] for mount in host), values
+        assert made.environment["SPU_HOST_ROOT"] == "/host"
+        assert "/usr/local" not in made.mounts
+    (mount,) = [
+        m for p, m in rendered({"hostRoot": {"mode": "all"}}).mounts.items() if p == "/host"
+    ]
+    assert mount["recursiveReadOnly"] == "IfPossible"
+
+
+def test_the_privileged_profile_is_the_manuals() -> None:
+    made = rendered({"security": {"profile": "privileged"}})
+    assert made.container["securityContext"] == {"privileged": True, "runAsUser": 0}
+    assert made.host_paths["/"] is True
+
+
+def test_a_custom_profile_is_what_it_says_and_nothing_else() -> None:
+    context = {"capabilities": {"add": ["SYS_ADMIN"]}}
+    made = rendered({"security": {"profile": "custom", "containerSecurityContext": context}})
+    assert made.container["securityContext"] == context
+    assert "securityContext" not in made.pod
+
+
+def test_a_change_of_root_adds_one_capability() -> None:
+    made = rendered({"hostRoot": {"mode": "all", "chroot": True}})
+    assert made.container["securityContext"]["capabilities"] == {
+        "drop": ["ALL"],
+        "add": ["SYS_CHROOT"],
+    }
+
+
+Rule = tuple[str, str]
+# Each feature, and all it may do: (resource, verb).
+RIGHTS: dict[str, tuple[dict[str, Any], set[Rule]]] = {
+    "labels": ({"labels": {"to": "api"}}, {("nodes", "patch")}),
+    "events": ({"events": True}, {("events", "create"), ("events", "patch")}),
+    "condition": ({"condition": True}, {("nodes", "get"), ("nodes/status", "patch")}),
+    "sections by label": (
+        {"config": {"inline": {"nodes": [{"match": {"labels": {"a": "b"}}}]}}},
+        {("nodes", "list"), ("nodes", "watch")},
+    ),
+    "sections by label in another ConfigMap": (
+        {"config": {"existingConfigMap": "mine", "readsNodeLabels": True}},
+        {("nodes", "list"), ("nodes", "watch")},
+    ),
+    "events by the file": (
+        {"config": {"inline": {"nodes": [{"match": {"names": ["a"]}, "events": True}]}}},
+        {("events", "create"), ("events", "patch")},
+    ),
+}
+
+
+def rights(made: Objects) -> set[Rule]:
+    return {
+        (resource, verb)
+        for item in made
+        if item["kind"] in ("ClusterRole", "Role")
+        for rule in item["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+@pytest.mark.parametrize("feature", RIGHTS)
+def test_a_feature_brings_its_rights_and_no_others(feature: str) -> None:
+    values, wanted = RIGHTS[feature]
+    made = rendered(values)
+    assert rights(made) == wanted
+    account = made.one("ServiceAccount")["metadata"]["name"]
+    assert made.pod["serviceAccountName"] == account
+    assert made.pod["automountServiceAccountToken"] is True
+    bindings = [item for item in made if item["kind"].endswith("RoleBinding")] + [
+        item for item in made if item["kind"] == "ClusterRoleBinding"
+    ]
+    assert bindings
+    for binding in bindings:
+        (subject,) = binding["subjects"]
+        assert (subject["name"], subject["namespace"]) == (account, "kube-system")
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_the_plugin_takes_every_variable_as_it_is_given(values: str) -> None:
+    """The variables of the rendered container, given to the plugin itself."""
+    made = rendered(VALUES[values])
+    ours = {name: value for name, value in made.environment.items() if name.startswith("SPU_")}
+    ours.pop("SPU_CONFIG", None)
+    ours.pop("SPU_HOST_ROOT", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "moffett_device_plugin", "config", "show"],
+        env=ours,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ours:
+        assert name in done.stdout, f"{name} says nothing"
+
+
+def test_the_inline_configuration_is_one_that_the_plugin_takes(tmp_path: Path) -> None:
+    text = rendered(VALUES["config"]).one("ConfigMap")["data"]["config.yaml"]
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    command = [sys.executable, "-m", "moffett_device_plugin", "config", "check", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    written = yaml.safe_load(text)
+    assert written["version"] == "v1"
+    assert written["resources"][0]["select"]["serial"] == "2023243080101"
+
+
+def test_a_changed_inline_configuration_replaces_pods_only_if_told_to() -> None:
+    def template_of(value: bool, restart: bool) -> Any:
+        values = {"config": {"inline": {"preStartCheck": value}, "restartOnChange": restart}}
+        return rendered(values).one("DaemonSet")["spec"]["template"]
+
+    assert template_of(True, False) == template_of(False, False)
+    assert template_of(True, True) != template_of(False, True)
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted"),
+    [
+        ({}, "moffett/k8s-device-plugin:v0.1.0"),
+        ({"tag": "v9"}, "moffett/k8s-device-plugin:v9"),
+        ({"registry": "a.example:5000/"}, "a.example:5000/moffett/k8s-device-plugin:v0.1.0"),
+        (
+            {"tag": "v9", "digest": f"sha256:{'a' * 64}"},
+            f"moffett/k8s-device-plugin@sha256:{'a' * 64}",
+        ),
+    ],
+)
+def test_the_image(image: dict[str, str], wanted: str) -> None:
+    assert rendered({"image": image}).container["image"] == wanted
+
+
+def test_what_a_parent_chart_says_for_all_holds_here() -> None:
+    made = rendered(
+        {
+            "global": {"imageRegistry": "a.example", "imagePullSecrets": ["one"], "other": 1},
+            "imagePullSecrets": [{"name": "two"}],
+        }
+    )
+    assert made.container["image"].startswith("a.example/moffett/")
+    assert made.pod["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]
+
+
+def test_affinity_of_ones_own_stays_beside_that_of_nfd() -> None:
+    zone = {"key": "zone", "operator": "In", "values": ["a"]}
+    own = {"nodeSelectorTerms": [{"matchExpressions": [zone]}]}
+    affinity = {"nodeAffinity": {REQUIRED: own}}
+    made = rendered({"nfd": {"affinity": True}, "affinity": affinity})
+    terms = made.pod["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    assert [{item["key"] for item in term["matchExpressions"]} for term in terms] == [
+        {"zone", "feature.node.kubernetes.io/pci-1200_1f36.present"},
+        {"zone", "feature.node.kubernetes.io/pci-1f36.present"},
+        {"zone", "moffett.ai/spu.present"},
+    ]
+
+
+def test_what_monitors_scrape_is_what_the_pods_offer() -> None:
+    values = {"metrics": {"serviceMonitor": {"enabled": True}, "port": 9999}}
+    made = rendered(values)
+    (port,) = made.container["ports"]
+    assert (port["name"], port["containerPort"]) == ("metrics", 9999)
+    assert made.environment["SPU_METRICS_ADDRESS"] == ":9999"
+    service, monitor = made.one("Service"), made.one("ServiceMonitor")
+    labels = made.one("DaemonSet")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    assert wanted.items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["honorLabels"] is True
+    assert endpoint["port"] in {item["name"] for item in service["spec"]["ports"]}
+
+
+def test_rules_and_dashboard_arrive_whole() -> None:
+    made = rendered(VALUES["monitoring"])
+    names = {
+        rule["alert"]
+        for group in made.one("PrometheusRule")["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert {"SPUUnhealthy", "SPUPluginDown"} <= names
+    (text,) = made.one("ConfigMap")["data"].values()
+    assert json.loads(text)["panels"]
+
+
+def test_without_metrics_there_is_no_port_and_no_probe() -> None:
+    container = rendered({"metrics": {"enabled": False}}).container
+    assert not {"ports", "livenessProbe", "readinessProbe"} & container.keys()
+
+
+def test_everything_that_is_given_arrives() -> None:
+    made = rendered(VALUES["everything"])
+    daemonset = made.one("DaemonSet")
+    assert daemonset["metadata"]["namespace"] == "spu-system"
+    assert daemonset["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "10%"}
+    assert made.pod["priorityClassName"] == "system-cluster-critical"
+    assert made.pod["dnsPolicy"] == "ClusterFirstWithHostNet"
+    assert made.container["args"] == ["serve", "--api-server", "https://192.0.2.2:6443"]
+    assert {"name": "TZ", "value": "UTC"} in made.container["env"]
+    assert made.mounts["/extra"] == {"name": "extra", "mountPath": "/extra"}
+    assert made.container["resources"]["limits"] == {"cpu": 1, "memory": "512Mi"}
+    assert made.environment["SPU_HEALTH"] == (
+        "aer-fatal=2,ecc-corrected=off,link-degraded=on,over-temperature=95/85"
+    )
+
+
+def test_the_chart_is_packed_without_its_test_values(tmp_path: Path) -> None:
+    helm("package", CHART, "--destination", tmp_path)
+    (archive,) = tmp_path.glob("*.tgz")
+    shown = helm("template", "spu", archive, "--kube-version", "1.34.0")
+    assert "DaemonSet" in shown
+    listing = subprocess.run(["tar", "tzf", archive], capture_output=True, text=True, check=True)
+    assert "/ci/" not in listing.stdout
+    assert "/files/rules.yaml" in listing.stdout
+
+
+def test_a_kubernetes_without_device_plugins_is_refused() -> None:
+    with pytest.raises(HelmError, match="kubeVersion"):
+        template(kubernetes="1.9.0")

@@ -1,0 +1,72 @@
+"""What cannot work is refused before it reaches a cluster, with the value's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .chart import HelmError, template
+
+REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a value that does not exist": ({"granularty": "card"}, ["granularty", "not allowed"]),
+    "one that does not exist, further in": (
+        {"metrics": {"podMonitor": {"enable": True}}},
+        ["/metrics/podMonitor", "'enable' not allowed"],
+    ),
+    "a choice there is not": ({"granularity": "core"}, ["/granularity", "'device', 'card'"]),
+    "a text for a number": ({"metrics": {"port": "9400"}}, ["/metrics/port", "want integer"]),
+    "a port there is not": ({"metrics": {"port": 70000}}, ["/metrics/port", "maximum"]),
+    "a digest that is none": ({"image": {"digest": "sha256:abc"}}, ["/image/digest"]),
+    "a tag in the repository": ({"image": {"repository": "a/b:v1"}}, ["/image/repository"]),
+    "a path that is not absolute": ({"kubeletDir": "kubelet"}, ["/kubeletDir"]),
+    "a resource name without a domain": ({"resourceName": "spu"}, ["/resourceName"]),
+    "cards that nobody makes": ({"simulate": "two S30"}, ["/simulate"]),
+    "an environment that is a mapping": ({"extraEnv": {"A": "b"}}, ["/extraEnv", "want array"]),
+    "a CPU limit in words": ({"resources": {"limits": {"cpu": "one"}}}, ["/resources/limits/cpu"]),
+    "a setting of the file that does not exist": (
+        {"config": {"inline": {"resources": [{"sharing": {"replcas": 4}}]}}},
+        ["/config/inline/resources/0/sharing", "'replcas' not allowed"],
+    ),
+    "a serial number that YAML took for a number": (
+        {"config": {"inline": {"resources": [{"select": {"serial": 2023243080101}}]}}},
+        ["/config/inline/resources/0/select/serial", "want string"],
+    ),
+    "two configurations": (
+        {"config": {"inline": {"events": True}, "existingConfigMap": "mine"}},
+        ["config.inline and config.existingConfigMap are both set"],
+    ),
+    "scraping what is off": (
+        {"metrics": {"enabled": False, "podMonitor": {"enabled": True}}},
+        ["metrics.podMonitor.enabled needs metrics.enabled"],
+    ),
+    "scraping twice": (
+        {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+        ["would scrape everything twice"],
+    ),
+    "SOLA from a host that is not seen": (
+        {"injectSola": True, "hostRoot": {"mode": "none"}},
+        ["injectSola needs hostRoot.mode parts or all"],
+    ),
+    "the API server without an account": (
+        {"events": True, "serviceAccount": {"create": False}},
+        ["need a service account"],
+    ),
+    "an address of the node in a pod's network": (
+        {"metrics": {"host": "192.0.2.1"}},
+        ["metrics.host is the address of a node: it needs hostNetwork"],
+    ),
+    "two pods for one port of a node": (
+        {"hostNetwork": True, "updateStrategy": {"rollingUpdate": {"maxSurge": 1}}},
+        ["maxSurge and hostNetwork"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_it_is_refused(what: str) -> None:
+    values, words = REFUSED[what]
+    with pytest.raises(HelmError) as refusal:
+        template(values)
+    for word in words:
+        assert word in str(refusal.value)
