@@ -108,13 +108,16 @@ class Faults:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Raises ValueError for anything that `to_json` does not write."""
-        data = json.loads(text)
+        try:
+            data = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("nested too deep") from error
         if not isinstance(data, dict):
             raise ValueError("not an object")  # noqa: TRY004  (one kind of error for one cause)
         try:
             faults = {str(k): frozenset(map(str, v)) for k, v in data.get("faults", {}).items()}
             reboots = {str(k): int(v) for k, v in data.get("reboots", {}).items()}
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, TypeError, OverflowError) as error:
             raise ValueError(str(error)) from error
         return cls(faults, reboots)
 
