@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from moffett_device_plugin.errors import ConfigurationError
 from moffett_device_plugin.hardware.simulation import NODE, Faults
 from moffett_device_plugin.health.judge import RECOVERING, Memories, judge
-from moffett_device_plugin.health.policy import LIMITS, HealthPolicy, parse_rules
+from moffett_device_plugin.health.policy import HealthPolicy, parse_rules
 from moffett_device_plugin.health.reasons import Verdict
-from moffett_device_plugin.health.rules import RULES
+from moffett_device_plugin.health.rules import RULES, Rule
 from moffett_device_plugin.inventory import Snapshot, observe_silence
 from tests.support.values import ids_of, snapshot_of
 
@@ -156,15 +157,17 @@ def test_a_hot_chip_whose_sensor_reads_zero_stays_hot() -> None:
     assert not patient.look(fault("zero"), 1).healthy
 
 
-@pytest.mark.parametrize("rule", [rule.code for rule in RULES])
+TRIGGERS = {
+    "bus-gone": "gone", "config-unreadable": "config", "no-driver": "driver",
+    "no-device-node": "node", "firmware-not-loaded": "firmware", "ecc-uncorrected": "ecc",
+    "aer-fatal": "aer", "over-temperature": "hot", "link-degraded": "link",
+    "ecc-corrected": "corrected",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", [*TRIGGERS, "sola-too-old", "mx-smi-unresponsive"])
 def test_every_rule_can_be_turned_off(rule: str) -> None:
-    names = {
-        "bus-gone": "gone", "config-unreadable": "config", "no-driver": "driver",
-        "no-device-node": "node", "firmware-not-loaded": "firmware", "ecc-uncorrected": "ecc",
-        "aer-fatal": "aer", "over-temperature": "hot", "link-degraded": "link",
-        "ecc-corrected": "corrected",
-    }  # fmt: skip
-    faults = fault(names[rule]) if rule in names else Faults().with_fault(NODE, "sola-old")
+    faults = fault(TRIGGERS[rule]) if rule in TRIGGERS else Faults().with_fault(NODE, "sola-old")
     before = observe_silence(snapshot_of("2xS4"), "broken")  # for mx-smi-unresponsive
     snapshot = snapshot_of("2xS4", faults, before)
     if rule == "mx-smi-unresponsive":
@@ -205,5 +208,9 @@ def test_a_wrong_rule_is_refused_with_what_is_allowed(text: str, expected: str) 
     assert str(caught.value).startswith(f"SPU_HEALTH: '{text}' is not valid: ")
 
 
-def test_rules_and_limits_name_the_same_things() -> None:
-    assert {rule.code for rule in RULES} == LIMITS.keys()
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_every_rule_says_what_to_do_and_what_can_be_set(rule: Rule) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/health.md").read_text()
+    assert rule.remedy
+    assert len(rule.limits) <= 2
+    assert f"`{rule.code}` | " in page

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..health.judge import RECOVERING
 from ..health.reasons import Reason, Severity
+from ..health.rules import RULES
 from .bus import NO_CARDS
 from .findings import Finding, bad, count, doubt, good, skipped, some
 from .site import Site
 
-#: What to do about each reason; the words of docs/health.md.
-REMEDIES = {
-    "bus-gone": "nothing while a card reboots; else look at the kernel's log and the slot",
-    "config-unreadable": "reboot the card (mx-smi reboot -i N)",
-    "no-driver": "load the driver; look at the kernel's log",
-    "no-device-node": "load the driver; look at udev and the kernel's log",
-    "firmware-not-loaded": "wait for mx-daemon (about 20 s after boot); then its log",
-    "sola-too-old": "upgrade the SOLA Toolkit",
-    "ecc-uncorrected": "reboot the card; if it comes back, replace it",
-    "aer-fatal": "reboot the card; look at slot and riser",
-    "over-temperature": "look at the airflow",
-    "link-degraded": "reseat the card",
-    "ecc-corrected": "watch it",
-    "mx-smi-unresponsive": "run mx-smi by hand",
-    "recovering": "wait",
-}
-_OTHER = "see docs/health.md"
+#: What to do about each reason.
+REMEDIES = {rule.code: rule.remedy for rule in RULES} | {RECOVERING: "wait"}
 
 
 def verdicts(site: Site) -> Iterable[Finding]:
@@ -39,7 +26,7 @@ def verdicts(site: Site) -> Iterable[Finding]:
     findings: list[Finding] = []
     for reason, ids in affected.items():
         make = bad if reason.severity is Severity.UNHEALTHY else doubt
-        remedy = REMEDIES.get(reason.code, _OTHER)
+        remedy = REMEDIES[reason.code]
         findings.append(make(f"{reason.code}: {reason.message}", remedy, some(ids)))
     healthy = sum(site.state.healthy(device.id) for device in devices)
     if findings:

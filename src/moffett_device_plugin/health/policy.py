@@ -10,26 +10,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..errors import ConfigurationError
+from .rules import RULES
 
 #: Every rule that can be set, with its default limits; () for a rule without any.
-#: One limit: the largest value that is still fine. Two: the one to fail at, and
-#: the one to come back at.
 LIMITS: Mapping[str, tuple[float, ...]] = MappingProxyType(
-    {
-        "bus-gone": (),
-        "config-unreadable": (),
-        "no-driver": (),
-        "no-device-node": (),
-        "firmware-not-loaded": (),
-        "sola-too-old": (),
-        "ecc-uncorrected": (0,),
-        "aer-fatal": (0,),
-        # The vendor gives no limit; 43 to 69 C is typical. See docs/health.md.
-        "over-temperature": (90, 80),
-        "link-degraded": (),
-        "ecc-corrected": (0,),
-        "mx-smi-unresponsive": (),
-    }
+    {rule.code: rule.limits for rule in RULES}
 )
 
 

@@ -1,6 +1,6 @@
 """One function a rule. Each looks at one device and returns the sentence that says
-what is wrong, or None. To add one: write it, list it in RULES, give its limits in
-policy.LIMITS, and describe it in docs/health.md.
+what is wrong, or None. To add one: write it, list it in RULES, and describe it in
+docs/health.md; docs/contributing/health-rule.md shows how.
 """
 
 from __future__ import annotations
@@ -35,9 +35,15 @@ Check = Callable[[Device, Context], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
+    """`remedy` is what the doctor says of it. `limits` are the defaults of what
+    `--health` can set; (): it can only be on or off. One limit: the largest value that
+    is still fine. Two: the one to fail at, and the one to come back at."""
+
     code: str
     check: Check
+    remedy: str
     severity: Severity = Severity.UNHEALTHY
+    limits: tuple[float, ...] = ()
     #: Whether it says anything of a device that is not on the bus.
     of_absent: bool = False
 
@@ -131,16 +137,27 @@ def mx_smi_unresponsive(device: Device, context: Context) -> str | None:
 
 #: In the order in which reasons are given: the cause before what follows from it.
 RULES: tuple[Rule, ...] = (
-    Rule("bus-gone", bus_gone, of_absent=True),
-    Rule("config-unreadable", config_unreadable),
-    Rule("no-driver", no_driver),
-    Rule("no-device-node", no_device_node),
-    Rule("firmware-not-loaded", firmware_not_loaded),
-    Rule("sola-too-old", sola_too_old, of_absent=True),
-    Rule("ecc-uncorrected", ecc_uncorrected),
-    Rule("aer-fatal", aer_fatal),
-    Rule("over-temperature", over_temperature),
-    Rule("link-degraded", link_degraded, Severity.WARNING),
-    Rule("ecc-corrected", ecc_corrected, Severity.WARNING),
-    Rule("mx-smi-unresponsive", mx_smi_unresponsive, Severity.WARNING),
-)
+    Rule(
+        "bus-gone", bus_gone,
+        "nothing while a card reboots; else look at the kernel's log and the slot",
+        of_absent=True,
+    ),
+    Rule("config-unreadable", config_unreadable, "reboot the card (mx-smi reboot -i N)"),
+    Rule("no-driver", no_driver, "load the driver; look at the kernel's log"),
+    Rule("no-device-node", no_device_node, "load the driver; look at udev and the kernel's log"),
+    Rule(
+        "firmware-not-loaded", firmware_not_loaded,
+        "wait for mx-daemon (about 20 s after boot); then its log",
+    ),
+    Rule("sola-too-old", sola_too_old, "upgrade the SOLA Toolkit", of_absent=True),
+    Rule(
+        "ecc-uncorrected", ecc_uncorrected,
+        "reboot the card; if it comes back, replace it", limits=(0,),
+    ),
+    Rule("aer-fatal", aer_fatal, "reboot the card; look at slot and riser", limits=(0,)),
+    # The vendor gives no limit; 43 to 69 C is typical. See docs/health.md.
+    Rule("over-temperature", over_temperature, "look at the airflow", limits=(90, 80)),
+    Rule("link-degraded", link_degraded, "reseat the card", Severity.WARNING),
+    Rule("ecc-corrected", ecc_corrected, "watch it", Severity.WARNING, limits=(0,)),
+    Rule("mx-smi-unresponsive", mx_smi_unresponsive, "run mx-smi by hand", Severity.WARNING),
+)  # fmt: skip

@@ -1,0 +1,77 @@
+"""The settings' reference in the manual, in English and translated, is that of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from moffett_device_plugin.config.reference import differences, reference, texts
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def chinese() -> dict[str, dict[str, str]]:
+    text = (DOCS / "zh-CN/settings.yaml").read_text(encoding="utf-8")
+    translation: dict[str, dict[str, str]] = yaml.safe_load(text)
+    return translation
+
+
+def test_the_documented_settings_are_those_of_the_code() -> None:
+    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    assert reference() in text, "run: tools/reference"
+
+
+def test_the_translation_is_of_the_settings_of_the_code(
+    chinese: dict[str, dict[str, str]],
+) -> None:
+    assert not differences(chinese), "correct docs/zh-CN/settings.yaml, run: tools/reference"
+
+
+def test_the_translated_settings_are_those_of_the_translation(
+    chinese: dict[str, dict[str, str]],
+) -> None:
+    text = (DOCS / "zh-CN/configuration.md").read_text(encoding="utf-8")
+    words = {key: entry["zh"] for key, entry in chinese.items()}
+    assert reference(words) in text, "run: tools/reference"
+
+
+def test_every_text_is_translated_and_keeps_its_words_of_the_program(
+    chinese: dict[str, dict[str, str]],
+) -> None:
+    for key, entry in chinese.items():
+        assert re.search(r"[\u4e00-\u9fff]", entry["zh"]) or entry["zh"] == "text 或 json", key
+        assert literals(entry["zh"]) == literals(entry["en"]), key
+
+
+def literals(text: str) -> set[str]:
+    """What a reader types or looks for as it stands: values, paths, names with a digit."""
+    return set(re.findall(r"`[^`]+`|[\w.:=/,-]*[\d/=][\w.:=/,-]*\w", text, re.ASCII))
+
+
+def test_a_setting_that_is_not_translated_is_named(chinese: dict[str, dict[str, str]]) -> None:
+    less = {key: entry for key, entry in chinese.items() if key != "hostRoot"}
+    assert differences(less) == ["hostRoot: has no translation"]
+
+
+def test_a_translation_of_no_setting_is_named(chinese: dict[str, dict[str, str]]) -> None:
+    more = chinese | {"hostRoots": {"en": "where", "zh": "哪里"}}
+    assert differences(more) == ["hostRoots: names no setting"]
+
+
+def test_a_translation_of_what_was_put_in_other_words_is_named(
+    chinese: dict[str, dict[str, str]],
+) -> None:
+    old = chinese | {"log.format": {"en": "plain or json", "zh": "plain 或 json"}}
+    assert differences(old) == [
+        "log.format: was translated from 'plain or json', is 'text or json'"
+    ]
+
+
+def test_settings_of_the_same_name_in_a_resource_and_at_the_top_are_two_texts() -> None:
+    known = texts()
+    assert "resources.placement" in known
+    assert "placement" not in known
