@@ -32,6 +32,7 @@ def conform(*options: str) -> subprocess.Popen[str]:
         "--break", " ".join([*simulate, "fail", "0000:36:00.0", "ecc", *node]),
         "--mend", " ".join([*simulate, "heal", "0000:36:00.0", *node]),
         "--", *OURS, "serve", *node, "--kubelet-dir", "{dir}", "--recovery-seconds", "0.1",
+        "--pod-resources-socket", "none",  # not the kubelet that this machine may have
         "--mx-smi-interval", "0.5",
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

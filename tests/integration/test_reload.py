@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from moffett_device_plugin.__main__ import build_parser
 from moffett_device_plugin.config import reload
 from moffett_device_plugin.config.reload import ConfigFile
 from moffett_device_plugin.config.sections import NodeFacts
+from moffett_device_plugin.errors import ConfigurationError
 from moffett_device_plugin.options import Values
 
 from ..support.running import RESOURCE, Running, on_a_loop, running, simulated, until, within
@@ -40,12 +42,16 @@ class Mounted:
 
     def write(self, text: str) -> None:
         self._generation += 1
-        fresh = self.folder / f"..2026_{self._generation}"
+        old, fresh = self._data(self._generation - 1), self._data(self._generation)
         fresh.mkdir()
         (fresh / "config.yaml").write_text(text)
         link = self.folder / "..data_tmp"
         link.symlink_to(fresh.name)
         os.replace(link, self.folder / "..data")
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _data(self, generation: int) -> Path:
+        return self.folder / f"..2026_{generation}"
 
 
 class Heard(logging.Handler):
@@ -64,6 +70,7 @@ class Heard(logging.Handler):
 
 def follow(directory: Path, mounted: Mounted) -> ConfigFile:
     flags = ["serve", "--kubelet-dir", str(directory), "--mx-smi-interval", "0.5"]
+    flags += ["--pod-resources-socket", "none"]  # not the kubelet that this machine may have
     values = Values(build_parser().parse_args(flags), {})
     return ConfigFile(mounted.file, values, NodeFacts())
 
@@ -123,6 +130,27 @@ async def test_an_invalid_file_is_told_once_and_the_old_one_stays(
         mounted.write("version: v1")
         await advertised(it, spu=6)
         assert daemon.tally.reload_last_ok is True
+
+
+@on_a_loop
+async def test_a_file_that_is_missing_while_it_is_replaced_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = Mounted(tmp_path / "config", SPLIT)
+    file = follow(tmp_path, mounted)
+    missing = ConfigurationError("--config", str(mounted.file), "No such file or directory")
+    answers: list[str | ConfigurationError] = [missing, "version: v1", "version: v1"]
+
+    def read_text(path: Path) -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, ConfigurationError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(reload, "read_text", read_text)
+    settings = await within(anext(file.changes()), "the new configuration")
+    assert [str(resource) for resource in settings.terms.resources] == [RESOURCE]
+    assert file.tally.reload_failures == 0
 
 
 @on_a_loop

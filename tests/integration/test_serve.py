@@ -49,7 +49,9 @@ class Served:
 async def serve(it: Running, *flags: str, **env: str) -> AsyncIterator[Served]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "moffett_device_plugin", "serve",
-        "--kubelet-dir", str(it.directory), "--log-format", "json", *flags,
+        "--kubelet-dir", str(it.directory), "--log-format", "json",
+        "--pod-resources-socket", "none",  # not the kubelet that this machine may have
+        *flags,
         stderr=asyncio.subprocess.PIPE, env={**os.environ, **env},
     )  # fmt: skip
     try:

@@ -28,14 +28,17 @@ GATHER = 0.05
 
 class ConfigFile:
     """The file at `path` for `node`; `settings` is what holds now. Raises
-    ConfigurationError when it is wrong from the start."""
+    ConfigurationError when it is wrong from the start. `text` is what the file said to
+    whoever has acted on it already: what it says since then is a change."""
 
-    def __init__(self, path: Path, values: Values, node: NodeFacts) -> None:
+    def __init__(
+        self, path: Path, values: Values, node: NodeFacts, text: str | None = None
+    ) -> None:
         self.tally = Tally()
         self._path = path
         self._values = values
         self._node = node
-        self._text = read_text(path)
+        self._text = read_text(path) if text is None else text
         self._told = ""
         self.configuration: Configuration = understood(path, self._text)
         self.settings: ServeSettings = self.configuration.settings(values, node)
@@ -54,13 +57,7 @@ class ConfigFile:
     async def _look(self) -> bool:
         """Reads the file, and says whether other settings hold now."""
         try:
-            text = read_text(self._path)
-            # One that is being written may make sense half-way, and mean another thing.
-            while text != self._text:
-                await asyncio.sleep(GATHER)
-                before, text = text, read_text(self._path)
-                if text == before:
-                    break
+            text = await self._settled()
             if text == self._text:
                 if self._told:  # it was unreadable for a while, and is what it was
                     self._told = ""
@@ -77,6 +74,26 @@ class ConfigFile:
         if not changed:
             log.info("configuration-unchanged", extra={"file": self._path})
         return changed
+
+    async def _settled(self) -> str:
+        """What the file says once it stays: one that is being written may make sense
+        half-way, and mean another thing; one that is being replaced may be missing for a
+        moment. Raises ConfigurationError for one that stays unreadable."""
+        before: str | ConfigurationError | None = None
+        while True:
+            now = self._read()
+            if isinstance(now, str) and now in (self._text, before):
+                return now
+            if isinstance(now, ConfigurationError) and str(now) == str(before):
+                raise now
+            before = now
+            await asyncio.sleep(GATHER)
+
+    def _read(self) -> str | ConfigurationError:
+        try:
+            return read_text(self._path)
+        except ConfigurationError as error:
+            return error
 
     def _apply(self, configuration: Configuration) -> bool:
         settings = configuration.settings(self._values, self._node)
