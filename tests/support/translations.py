@@ -1,8 +1,8 @@
 """Two pages of the manual, one in each language, side by side: block for block. Pure, but for
 reading the pages.
 
-As a program, `python -m tests.support.translations [PAGE...]`, it says that the Chinese pages
-(all, or those of these names) are right for the English ones as they are now.
+As a program, `.venv/bin/python -m tests.support.translations [PAGE...]`, it records that the
+Chinese pages (all, or those of these names) are right for the English ones as they are now.
 """
 
 from __future__ import annotations
@@ -227,6 +227,9 @@ def _digest(part: Part) -> str:
 def changes(english: Path, chinese: Path, before: list[str]) -> Iterator[str]:
     """The English blocks that are not those of `before`: a line for each, with the place in
     the Chinese page that stands for it, as long as both pages have the same blocks."""
+    if not before:
+        yield f"{_name(english)}: nobody said yet that it is translated"
+        return
     now, there = list(parts(english)), list(parts(chinese))
     matcher = SequenceMatcher(None, before, [_digest(part) for part in now], autojunk=False)
     for what, _, _, start, end in matcher.get_opcodes():

@@ -52,21 +52,27 @@ def literals(text: str) -> set[str]:
     return set(re.findall(r"`[^`]+`|[\w.:=/,-]*[\d/=][\w.:=/,-]*\w", text, re.ASCII))
 
 
-def test_a_setting_that_is_not_translated_is_named(chinese: dict[str, dict[str, str]]) -> None:
-    less = {key: entry for key, entry in chinese.items() if key != "hostRoot"}
-    assert differences(less) == ["hostRoot: has no translation"]
+@pytest.fixture
+def right() -> dict[str, dict[str, str]]:
+    return {key: {"en": text, "zh": "文字"} for key, text in texts().items()}
 
 
-def test_a_translation_of_no_setting_is_named(chinese: dict[str, dict[str, str]]) -> None:
-    more = chinese | {"hostRoots": {"en": "where", "zh": "哪里"}}
-    assert differences(more) == ["hostRoots: names no setting"]
+def test_a_setting_that_is_not_translated_is_named(right: dict[str, dict[str, str]]) -> None:
+    assert not differences(right)
+    del right["hostRoot"]
+    assert differences(right) == ["hostRoot: has no translation"]
+
+
+def test_a_translation_of_no_setting_is_named(right: dict[str, dict[str, str]]) -> None:
+    right["hostRoots"] = {"en": "where", "zh": "哪里"}
+    assert differences(right) == ["hostRoots: names no setting"]
 
 
 def test_a_translation_of_what_was_put_in_other_words_is_named(
-    chinese: dict[str, dict[str, str]],
+    right: dict[str, dict[str, str]],
 ) -> None:
-    old = chinese | {"log.format": {"en": "plain or json", "zh": "plain 或 json"}}
-    assert differences(old) == [
+    right["log.format"] = {"en": "plain or json", "zh": "plain 或 json"}
+    assert differences(right) == [
         "log.format: was translated from 'plain or json', is 'text or json'"
     ]
 
