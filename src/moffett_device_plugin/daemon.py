@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .beside import NodeLabels, Parts, run_beside
+from .exhaustion import tell_exhaustion_once
 from .hardware import Hardware
 from .hardware.choose import choose_hardware
 from .kubelet.directory import KubeletDirectory
@@ -185,6 +186,8 @@ class Daemon:
         kubelet = self.directory.listing.value.kubelet
         if kubelet is not None and kubelet != self._kubelet:
             self.tally.kubelet_starts += 1
+            if self.holdings is not None:
+                self.holdings.nudge()  # the one before may not have told us
         self._kubelet = kubelet
 
 
@@ -209,6 +212,7 @@ async def serve(
     daemon = Daemon(settings, choose_hardware(settings.hardware), file=file, api=api)
     running = asyncio.ensure_future(daemon.run())
     loop = asyncio.get_running_loop()
+    tell_exhaustion_once(loop)
 
     def stop(received: signal.Signals) -> None:
         log.info("stopping", extra={"signal": received.name})

@@ -1,5 +1,9 @@
 """The errors that end a command, each one line that says what to do."""
 
+from .legible import legible
+
+_MAX_SHOWN = 1000
+
 
 class ConfigurationError(Exception):
     """A wrong setting. The text names the key, the value and the remedy.
@@ -9,12 +13,12 @@ class ConfigurationError(Exception):
     """
 
     def __init__(self, key: str, value: object, remedy: str) -> None:
-        super().__init__(_one_line(f"{key}: {value!r} is not valid: {remedy}"))
+        text = f"{_clipped(key)}: {_clipped(repr(value))} is not valid: {remedy}"
+        super().__init__(legible(text))
         self.key = key
         self.value = value
         self.remedy = remedy
 
 
-def _one_line(text: str) -> str:
-    """What a file's author wrote is shown, and not acted upon by a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def _clipped(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

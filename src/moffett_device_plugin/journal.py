@@ -59,7 +59,7 @@ def _tell_smi(before: NodeState, after: NodeState) -> None:
     if new.error is not None and old.error is None:
         effect = "the devices stay as they are, from sysfs alone"
         log.warning("mx-smi-failed", extra={"error": new.error, "effect": effect})
-    elif new.answered and (old.error is not None or not old.answered):
+    elif new.error is None and new.answered and (old.error is not None or not old.answered):
         log.info("mx-smi-answers", extra={"after_failures": old.runs_failed})
     elif old.present and not new.present:
         log.warning("mx-smi-gone", extra={"effect": "sysfs alone"})

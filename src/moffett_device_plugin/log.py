@@ -14,7 +14,7 @@ Format = Literal["text", "json"]
 LEVELS = ("debug", "info", "warning", "error")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
-_PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+")
+_PLAIN = re.compile(r"[^\s\"=\\]+")
 
 
 def set_up(form: Format, level: str) -> None:
@@ -54,7 +54,7 @@ class _TextFormatter(logging.Formatter):
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(dict(fields_of(record)), default=str, ensure_ascii=False)
+        return _quoted(dict(fields_of(record)))
 
 
 def text_value(value: object) -> str:
@@ -70,4 +70,12 @@ def text_value(value: object) -> str:
     if isinstance(value, (list, tuple, set, frozenset)):
         value = ",".join(str(item) for item in value)
     text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if text.isprintable() and _PLAIN.fullmatch(text) else _quoted(text)
+
+
+def _quoted(value: object) -> str:
+    """As JSON, in which nothing moves a terminal's cursor or turns the writing around."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

@@ -4,6 +4,7 @@ what it sees, judges it, and publishes the result."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from .journal import tell_changes
 from .latest import Latest
 from .node import NodeState
 from .tally import Tally
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Monitor:
         self.beat: Callable[[str], object] = lambda loop: None  # told of each turn of a loop
         self._memories: Memories = {}
         self._fingerprint: object = None
+        self._blind = False
         self._smi_due = asyncio.Event()
         self._judge_due = asyncio.Event()
         self._again_at: float | None = None
@@ -66,8 +70,15 @@ class Monitor:
             tasks.create_task(self._settle_anyway())
 
     def look(self) -> None:
-        """One look at the bus, here and now."""
-        scan = self._hardware.scan()
+        """One look at the bus, here and now. One that fails for a reason of our own leaves
+        everything as it was seen last, and the next pulse looks again."""
+        try:
+            scan = self._hardware.scan()
+        except OSError as error:
+            self._fingerprint = object()
+            self._tell_blind(error)
+            return
+        self._tell_blind(None)
         self._fingerprint = self._hardware.fingerprint()
         before = self.state.value.snapshot
         after = observe_bus(before, scan, self._hardware.sola_version())
@@ -75,6 +86,15 @@ class Monitor:
         if _came_up(before, after):
             self._smi_due.set()  # who they are, and whether their firmware is loaded
         self._publish(after, settled=settled)
+
+    def _tell_blind(self, error: OSError | None) -> None:
+        """Once when it begins, and once when it is over."""
+        if error is not None and not self._blind:
+            effect = "the devices stay as they are; the next look follows"
+            log.warning("bus-not-read", extra={"error": error.strerror, "effect": effect})
+        elif error is None and self._blind:
+            log.info("bus-read-again")
+        self._blind = error is not None
 
     def change(self, policy: HealthPolicy, smi_interval: float) -> None:
         """Judges by another policy from now on, and asks mx-smi at another pace."""

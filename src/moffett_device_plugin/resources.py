@@ -72,7 +72,8 @@ class Resource:
         """What a device of `product` is advertised as; None when that is not known."""
         if self.name is not None or product is None:
             return self.name
-        slug = re.sub(r"[^a-z0-9]+", "-", product.lower()).strip("-")
+        # With its suffixes a name may have 63 characters.
+        slug = re.sub(r"[^a-z0-9]+", "-", product.lower())[:48].strip("-")
         return f"{self.domain}/{slug}{self.suffix}" if slug else None
 
     @property

@@ -39,7 +39,8 @@ def print_table(state: NodeState, console: Console | None = None) -> None:
     console.print(
         f"{_count(len(snapshot.devices), 'device')} on {_count(len(cards), 'card')},"
         f" {healthy} healthy;"
-        f" SOLA {snapshot.sola_version or 'unknown'}, driver {snapshot.driver_version or 'unknown'}"
+        f" SOLA {escape(snapshot.sola_version or 'unknown')},"
+        f" driver {escape(snapshot.driver_version or 'unknown')}"
         + ("" if smi.present else "; no mx-smi: sysfs alone")
         + (f"; mx-smi failed: {escape(smi.error)}" if smi.error else "")
     )

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 def run(values: Values) -> int:
     path, node = values[CONFIG_OPTION], values[NODE_NAME]
+    text = ""
     if path is None:
         settings, by_label = serve_settings(values), False
     else:
-        settings, by_label = _configured(path, values, node)
+        settings, by_label, text = _configured(path, values, node)
     api = None
     if settings.beside.api.any or by_label:
         api = _api(settings, node)
@@ -36,7 +37,7 @@ def run(values: Values) -> int:
 
     from ..daemon import serve
 
-    file = None if path is None else _config_file(path, values, node)
+    file = None if path is None else _config_file(path, values, node, text)
     asyncio.run(serve(settings, file, api))
     return 0
 
@@ -44,20 +45,21 @@ def run(values: Values) -> int:
 # YAML is loaded on nodes that have a file, and on no other.
 
 
-def _configured(path: Path, values: Values, node: str) -> tuple[ServeSettings, bool]:
-    """What the file comes to, and whether that depends on the node's labels."""
-    from ..config.load import read
+def _configured(path: Path, values: Values, node: str) -> tuple[ServeSettings, bool, str]:
+    """What the file comes to, whether that depends on the node's labels, and its text."""
+    from ..config.load import read_text, understood
     from ..config.sections import NodeFacts
 
-    configuration = read(path)
-    return configuration.settings(values, NodeFacts(node)), configuration.needs_labels
+    text = read_text(path)
+    configuration = understood(path, text)
+    return configuration.settings(values, NodeFacts(node)), configuration.needs_labels, text
 
 
-def _config_file(path: Path, values: Values, node: str) -> ConfigFile:
+def _config_file(path: Path, values: Values, node: str, text: str) -> ConfigFile:
     from ..config.reload import ConfigFile
     from ..config.sections import NodeFacts
 
-    return ConfigFile(path, values, NodeFacts(node))
+    return ConfigFile(path, values, NodeFacts(node), text)
 
 
 def _api(settings: ServeSettings, node: str) -> ApiSettings:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..hardware.facts import Telemetry
+from ..legible import legible
 
 if TYPE_CHECKING:
     from ..inventory import Device
@@ -36,7 +37,7 @@ class Row:
 
     @property
     def pods(self) -> str:
-        return ", ".join(dict.fromkeys(f"{h.namespace}/{h.pod}" for h in self.holders))
+        return ", ".join(dict.fromkeys(legible(f"{h.namespace}/{h.pod}") for h in self.holders))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ MAX_BYTES = 1 << 20
 #: A file of a few lines can mean billions of values by naming its parts over and over.
 MAX_VALUES = 20_000
 MAX_DEPTH = 20
+_MOST = f"nest at most {MAX_DEPTH} levels and use at most {MAX_VALUES} values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ def parse(text: str, file: str) -> Section:
         raise ConfigurationError(file, "", f"this is not YAML: {problem}") from None
     except RecursionError:
         raise ConfigurationError(file, "", f"nest at most {MAX_DEPTH} levels") from None
+    except _TooMuchError as error:
+        raise ConfigurationError(f"{file}:{error}", "", _MOST) from None
     if len(documents) > 1:
         raise ConfigurationError(file, "---", "use one document")
     if not documents or documents[0] is None:
@@ -74,8 +77,22 @@ def parse(text: str, file: str) -> Section:
     raise ConfigurationError(f"{file}:{value.line}", _shown(value), "use a mapping: version: v1")
 
 
+class _TooMuchError(Exception):
+    """The text of so many values that reading it all would hold up the daemon."""
+
+
 class _Loader(yaml.SafeLoader):
     """Composes only: no tag is ever acted upon."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._composed += 1
+        if self._composed > 2 * MAX_VALUES:  # with their keys
+            raise _TooMuchError(self.line + 1)
+        return super().compose_node(parent, index)
 
 
 def _has(text: str, line: int) -> bool:
@@ -101,8 +118,7 @@ class _Reader:
         line = node.start_mark.line + 1
         self._values += 1
         if depth > MAX_DEPTH or self._values > MAX_VALUES:
-            most = f"nest at most {MAX_DEPTH} levels and use at most {MAX_VALUES} values"
-            raise ConfigurationError(f"{self._file}:{line}", "", most)
+            raise ConfigurationError(f"{self._file}:{line}", "", _MOST)
         if isinstance(node, yaml.ScalarNode):
             null = node.tag == "tag:yaml.org,2002:null"
             return Scalar("" if null else node.value, line)

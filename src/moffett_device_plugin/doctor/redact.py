@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 MASK = "[masked]"
 _SECRETS = (
     re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL),
-    re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"),  # a JSON web token
+    re.compile(r"\beyJ[\w-]{1,512}+\.[\w-]+(?:\.[\w-]*)?"),  # a JSON web token
     re.compile(
         r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[a-z]_\w{20,}|\bgithub_pat_\w+|\bxox[a-z]-[\w-]+"
     ),
@@ -25,7 +25,9 @@ _SECRETS = (
         r"|(?<=private[-_]key)|(?<=signature))"
         r"(?:[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s&,;]+)"
     ),
-    re.compile(r"\b(?=[\w+-]*\d)(?=[\w+-]*[A-Za-z])[A-Za-z0-9_+-]{40,}={0,2}"),  # long and random
+    re.compile(  # long and random; looked at from its beginning alone, which bounds the time
+        r"(?<![A-Za-z0-9_+-])(?=[A-Za-z_+-]*[0-9])(?=[0-9_+-]*[A-Za-z])[A-Za-z0-9_+-]{40,}={0,2}"
+    ),
 )
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9A-Za-z]{12,13}\b", re.I)
 #: As mx-smi and the log write them, also of devices that nobody has listed.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..hardware import sola
 from ..hardware.mxsmi import ALL_FIELDS, CORE_FIELDS, GarbageError, parse_select, version_of
-from ..hardware.process import CommandError, Runner
+from ..hardware.process import CommandError, Runner, tool_environment
 from ..hardware.smi_command import FIELD_STYLES, Launch, launch_of
 from ..health.rules import MINIMUM_SOLA
 from .findings import Finding, bad, count, doubt, good, skipped
@@ -90,7 +90,7 @@ def ask(launched: Launch, words: Sequence[str], deadline: float) -> Answer:
             Runner().run(
                 (*launched.argv, *words),
                 deadline,
-                env={**os.environ, "LC_ALL": "C"},
+                env=tool_environment(),
                 before_exec=change_root if root else None,
             )
         )

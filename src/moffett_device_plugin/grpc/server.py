@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: A stream whose reader leaves this much unread gets no more until it has read some.
 HIGH_WATER = 64 * 1024
+#: A plugin is called by one kubelet, and followed by few others.
+MAX_CONNECTIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Server:
     def __init__(self, methods: Mapping[str, Method], tasks: asyncio.TaskGroup) -> None:
         self._methods = methods
         self._tasks = tasks
-        self._connections: set[_ServerProtocol] = set()
+        self._connections: dict[_ServerProtocol, None] = {}  # the oldest first
 
     def protocol(self) -> asyncio.Protocol:
         return _ServerProtocol(self._methods, self._tasks, self._connections)
@@ -70,7 +72,7 @@ class _ServerProtocol(asyncio.Protocol):
         self,
         methods: Mapping[str, Method],
         tasks: asyncio.TaskGroup,
-        connections: set[_ServerProtocol],
+        connections: dict[_ServerProtocol, None],
     ) -> None:
         self._methods = methods
         self._tasks = tasks
@@ -85,8 +87,13 @@ class _ServerProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._siblings.add(self)
+        self._siblings[self] = None
         self._write()
+        if len(self._siblings) > MAX_CONNECTIONS:
+            # One without a call, so that nobody can crowd the kubelet out.
+            idle = next((old for old in self._siblings if not old._calls), self)
+            del self._siblings[idle]
+            idle._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         for event in self._http.receive(data):
@@ -108,7 +115,7 @@ class _ServerProtocol(asyncio.Protocol):
         self._drained.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._siblings.discard(self)
+        self._siblings.pop(self, None)
         for call in self._calls.values():
             if call.task is not None:
                 call.task.cancel()

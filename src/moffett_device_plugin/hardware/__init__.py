@@ -24,8 +24,9 @@ class Hardware(Protocol):
         """Whether there is an mx-smi to ask at this moment."""
 
     def scan(self) -> BusScan:
-        """Everything the bus tells of its SPU functions. Never raises: what cannot
-        be read is left out or None."""
+        """Everything the bus tells of its SPU functions: what cannot be read is left
+        out or None. Raises OSError only where nothing can be read now for a reason of
+        our own, such as no descriptors left."""
 
     def fingerprint(self) -> object:
         """A cheap digest of what can change without an event (config space, error

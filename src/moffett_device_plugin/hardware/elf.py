@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ class Interpreter:
 
 def interpreter_of(program: Path) -> Interpreter | None:
     """None for a static program, or one of no known format. Raises OSError."""
-    with program.open("rb") as file:
-        head = file.read(4096)
+    # A pipe in its place is not waited for.
+    fd = os.open(program, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        head = file.read(4096) or b""
     if head.startswith(b"#!"):
         words = head[2:].split(b"\n", 1)[0].decode(errors="replace").split(None, 1)
         arguments = tuple(word.strip() for word in words[1:])

@@ -181,7 +181,10 @@ class HostRoot:
     async def _rescans(self) -> AsyncGenerator[None, None]:
         known: object = None
         while True:
-            seen = sysfs.outline(self._sys)
+            try:
+                seen = sysfs.outline(self._sys)
+            except OSError:  # no descriptors: a look, which tells of it, and soon another
+                seen = object()
             if seen != known:
                 known = seen
                 yield

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ..exhaustion import is_exhaustion
 from .facts import DeviceNode, PciFunction
 from .pci import sysfs_bus_id
 from .sysfs import FoundNode, link_name, read_text
@@ -40,7 +41,9 @@ def list_character_devices(sys_root: str) -> CharacterDevices:
     folder = f"{sys_root}/dev/char"
     try:
         names = os.listdir(folder)  # noqa: PTH208
-    except OSError:
+    except OSError as error:
+        if is_exhaustion(error):
+            raise
         return CharacterDevices()
     for name in names:
         try:
@@ -80,17 +83,22 @@ def nodes_of_function(
     return tuple(sorted(found.values(), key=lambda one: natural(one.node.host_path)))
 
 
-def natural(path: str) -> list[str | int]:
+def natural(path: str) -> str:
     """Sorts spu10 after spu9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
+    return re.sub(r"\d+", lambda number: number[0].zfill(20), path)
 
 
 def _device_folders(real: str) -> Iterator[str]:
-    for folder, folders, files in os.walk(real):
+    for folder, folders, files in os.walk(real, onerror=_raise_exhaustion):
         # Another function below this one (it is a bridge then) has its own nodes.
         folders[:] = [name for name in folders if sysfs_bus_id(name) is None and name != "power"]
         if "dev" in files and folder != real:
             yield folder
+
+
+def _raise_exhaustion(error: OSError) -> None:
+    if is_exhaustion(error):
+        raise error
 
 
 def _node_of(folder: str) -> FoundNode | None:
@@ -105,7 +113,8 @@ def _node_of(folder: str) -> FoundNode | None:
     # sysfs writes a '/' inside a device's name as '!'.
     name = fields.get("DEVNAME") or Path(folder).name.replace("!", "/")
     name = name.removeprefix("/dev/")
-    if not name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+    # The kubelet, the log and the terminal take no others.
+    if not name.isprintable() or any(part in ("", ".", "..") for part in name.split("/")):
         return None
     return FoundNode(DeviceNode(f"/dev/{name}", f"/dev/{name}"), subsystem)
 

@@ -10,11 +10,15 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ..exhaustion import is_exhaustion
+
 #: Beyond this many functions files are opened for each look: descriptors are few.
 MAX_FUNCTIONS = 128
 #: Configuration space is read for its vendor and device only: the kernel reads each
 #: register from the hardware. Counters are a page at most.
 _FILES = (("config", 4), ("aer_dev_fatal", 4096))
+#: In place of a descriptor.
+_ABSENT, _EXHAUSTED = -1, -2
 
 
 class Probes:
@@ -35,7 +39,10 @@ class Probes:
             return [_read_once(path, size) for path, size in self._paths]
         if self._open is None:
             self._open = [(_opened(path), size) for path, size in self._paths]
-        return [_read(fd, size) for fd, size in self._open]
+        seen = [_read(fd, size) for fd, size in self._open]
+        if any(fd == _EXHAUSTED for fd, _ in self._open):
+            self.close()  # it can be opened when there are descriptors again
+        return seen
 
     def close(self) -> None:
         for fd, _ in self._open or ():
@@ -47,8 +54,8 @@ class Probes:
 def _opened(path: str) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return -1
+    except OSError as error:
+        return _EXHAUSTED if is_exhaustion(error) else _ABSENT
 
 
 def _read(fd: int, size: int) -> bytes | None:

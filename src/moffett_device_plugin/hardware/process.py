@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from subprocess import SubprocessError
 
 MAX_OUTPUT = 1024 * 1024
+#: What the host's tools get of our environment: to be found, and to find their libraries.
+_PASSED_ON = ("PATH", "HOME", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,21 @@ class Runner:
         """Kills the process group, whatever is left of it."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+        # A child that left the group may hold the pipe's other end for ever; nothing public
+        # lets go of ours.
+        process._transport.close()  # type: ignore[attr-defined]
         if process.returncode is not None:
             return
         waiting = asyncio.ensure_future(process.wait())
         done, _ = await asyncio.wait([waiting], timeout=0.5)
         if not done:
             self._stuck = waiting
+
+
+def tool_environment() -> dict[str, str]:
+    """For a tool of the host's: in plain English, and without what is set for us alone."""
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {**passed_on, "LC_ALL": "C"}
 
 
 def _cause(error: OSError | ValueError) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..exhaustion import is_exhaustion
 from . import SmiError
 from .elf import interpreter_of
 from .facts import SmiReport
 from .mxsmi import ALL_FIELDS, CORE_FIELDS, OPTIONAL_GROUPS, GarbageError, parse_select
-from .process import CommandError, Runner
+from .process import CommandError, Runner, tool_environment
+from .sysfs import read_text
 
 _Style = Callable[[Sequence[str]], list[str]]
 
@@ -61,7 +63,9 @@ def launch_of(host_root: Path, command: str | None, *, can_chroot: bool) -> Laun
         if not os.access(program, os.X_OK):
             return None
         interpreter = interpreter_of(program)
-    except OSError:
+    except OSError as error:
+        if is_exhaustion(error):  # it is there: let the run say what is wrong
+            return Launch((str(program),))
         return None
     if str(host_root) == "/" or interpreter is None:
         return Launch((str(program),))
@@ -77,12 +81,8 @@ def launch_of(host_root: Path, command: str | None, *, can_chroot: bool) -> Laun
 
 
 def _library_folders(host_root: Path) -> Iterable[str]:
-    listed: list[str] = []
-    try:
-        text = (host_root / "etc/ld.so.conf.d/sola.conf").read_text(errors="replace")
-        listed = [line.strip().lstrip("/") for line in text.splitlines() if line.startswith("/")]
-    except OSError:
-        pass
+    text = read_text(str(host_root / "etc/ld.so.conf.d/sola.conf")) or ""
+    listed = [line.strip().lstrip("/") for line in text.splitlines() if line.startswith("/")]
     for folder in dict.fromkeys([*listed, *LIBRARY_FOLDERS]):
         if (host_root / folder).is_dir():
             yield str(host_root / folder)
@@ -173,7 +173,7 @@ class SmiCommand:
         finished = await self._runner.run(
             (*launch.argv, "select", *question),
             self._deadline,
-            env={**os.environ, "LC_ALL": "C"},
+            env=tool_environment(),
             before_exec=change_root if root else None,
         )
         if finished.status != 0:

@@ -18,7 +18,7 @@ LOADER = "/etc/ld.so.conf.d/sola.conf"
 def sola_version(root: Path) -> str | None:
     """From where the link `/usr/local/sola` leads: `sola-3.5.0`."""
     match = re.fullmatch(r"sola-(\d.*)", os.path.basename(_target(root) or ""))  # noqa: PTH119
-    return match[1] if match else None
+    return match[1] if match and match[1].isprintable() else None
 
 
 def sola_mounts(root: Path) -> tuple[Mount, ...] | None:

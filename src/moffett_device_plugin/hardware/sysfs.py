@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..exhaustion import is_exhaustion
 from .facts import AerCounts, DeviceNode, Link, PciFunction
 from .pci import (
     BASE_CLASS_ACCELERATOR,
@@ -36,10 +37,13 @@ _LIMIT = 65_536  # no sysfs attribute is longer than a page
 
 
 def read(path: str) -> bytes | None:
-    """The file's first bytes, or None when it cannot be read (now)."""
+    """The file's first bytes, or None when it cannot be read (now). Raises OSError when
+    that is not the file's doing (`exhaustion`)."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if is_exhaustion(error):
+            raise
         return None
     try:
         return os.read(fd, _LIMIT)
@@ -55,19 +59,21 @@ def read_text(path: str) -> str | None:
 
 
 def read_int(path: str) -> int | None:
-    """A decimal or 0x number; None for anything else."""
+    """A decimal or 0x number of the kernel's 64 bits; None for anything else."""
     try:
-        return int(read_text(path) or "", 0)
+        number = int(read_text(path) or "", 0)
     except ValueError:
         return None
+    return number if abs(number) < 1 << 63 else None
 
 
 def link_name(path: str) -> str | None:
     """The last part of a symbolic link's target, e.g. a driver's name."""
     try:
-        return os.path.basename(os.readlink(path))  # noqa: PTH115, PTH119
+        name = os.path.basename(os.readlink(path))  # noqa: PTH115, PTH119
     except OSError:
         return None
+    return name if name.isprintable() and name not in ("", ".", "..") else None
 
 
 def spu_bus_ids(sys_root: str) -> list[str]:
@@ -89,7 +95,9 @@ def unread_functions(sys_root: str) -> list[str]:
 def _functions(sys_root: str) -> list[str]:
     try:
         names = os.listdir(f"{sys_root}/bus/pci/devices")  # noqa: PTH208
-    except OSError:
+    except OSError as error:
+        if is_exhaustion(error):
+            raise
         return []
     return sorted((name for name in names if sysfs_bus_id(name) == name), key=bus_order)
 
@@ -200,7 +208,7 @@ def _aer_total(text: str | None) -> int | None:
     counts: dict[str, int] = {}
     for line in text.splitlines():
         name, _, value = line.rpartition(" ")
-        if value.isdigit():
+        if value.isdecimal() and len(value) <= 20:  # 64 bits
             counts[name.strip()] = int(value)
     totals = [count for name, count in counts.items() if name.startswith("TOTAL")]
     if totals:

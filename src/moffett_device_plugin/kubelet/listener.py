@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import stat
 from collections.abc import Callable
@@ -32,8 +33,10 @@ class Listener:
         server_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             _unlink_socket(self.path)
+            # For the kubelet, which is root, and nobody else: the file gets the socket's mode,
+            # and a link that took its place meanwhile would be changed by chmod.
+            os.fchmod(server_socket.fileno(), 0o600)
             server_socket.bind(str(self.path))
-            self.path.chmod(0o600)  # for the kubelet, which is root, and nobody else
             self._identity = _identity(self.path)
             loop = asyncio.get_running_loop()
             self._server = await loop.create_unix_server(self._protocol, sock=server_socket)

@@ -31,6 +31,8 @@ class _Line(asyncio.Protocol):
 #: Seconds after which a socket that nobody listens on is taken for left behind; a
 #: copy that starts binds its socket a moment before it listens.
 STALE_AFTER = 0.2
+#: Copies that are followed at once; an update makes two or three.
+MAX_COPIES = 32
 
 
 class Peers:
@@ -55,7 +57,8 @@ class Peers:
                 present.setdefault(copy, []).append(name)
         leaving = (self._present.keys() - present.keys()) & self.alive
         self._present = present
-        for copy in present.keys() - self._followed:
+        # Each costs a connection, and anybody who may write here can make names like ours.
+        for copy in sorted(present.keys() - self._followed)[: MAX_COPIES - len(self._followed)]:
             self._followed.add(copy)
             self._tasks.create_task(self._follow(copy))
         if leaving:

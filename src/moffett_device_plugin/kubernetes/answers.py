@@ -72,7 +72,8 @@ def refused(response: Response) -> ApiError:
 
 def refusal(code: int, status: Object, retry_after: float | None) -> ApiError:
     text = str(status.get("message") or f"HTTP status {code}")[:_MAX_TEXT]
-    return ApiError(code, str(status.get("reason") or f"http-{code}"), text, retry_after)
+    kind = str(status.get("reason") or f"http-{code}")[:_MAX_TEXT]
+    return ApiError(code, kind, text, retry_after)
 
 
 def version_of(found: Object) -> str:

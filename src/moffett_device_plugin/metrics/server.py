@@ -33,9 +33,10 @@ _INDEX = """Moffett SPU device plugin
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may take. `head`: bytes of a request. `patience`: seconds for a
-    request to arrive and for an answer to be read. `idle`: seconds between two
-    requests. `at_once`: how long the event loop may be kept from other work."""
+    """What a client may take. `connections`: of all clients together; one more, and the
+    one that has been quiet for longest is closed. `head`: bytes of a request. `patience`:
+    seconds for a request to arrive and for an answer to be read. `idle`: seconds between
+    two requests. `at_once`: how long the event loop may be kept from other work."""
 
     connections: int = 32
     head: int = 8192
@@ -64,7 +65,7 @@ class MetricsServer:
         self._view = view
         self._pulse = pulse
         self._limits = limits
-        self._connections = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}  # the longest quiet first
         self._told = ""
         self.port: Latest[int | None] = Latest(None)
 
@@ -99,17 +100,22 @@ class MetricsServer:
     # -- one connection -----------------------------------------------------------------
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        self._open[writer] = None
+        if len(self._open) > self._limits.connections:
+            # Not this one: whoever holds all the others would keep the kubelet's probe out,
+            # which then ends the pod.
+            quiet = next(iter(self._open))
+            del self._open[quiet]
+            quiet.transport.abort()
         writer.transport.set_write_buffer_limits(high=0)  # drained is all of it
         try:
-            if self._connections <= self._limits.connections:
-                await self._converse(reader, writer)
+            await self._converse(reader, writer)
         except (OSError, TimeoutError):
             pass  # it went, or was too slow
         except Exception:  # whatever a client does, it is not the end of the daemon
             log.exception("metrics-client-failed")
         finally:
-            self._connections -= 1
+            self._open.pop(writer, None)
             # What it has not read by now it never will.
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
@@ -133,6 +139,8 @@ class MetricsServer:
                 return
             http.start_next_cycle()
             wait = self._limits.idle
+            if writer in self._open:  # quiet for the shortest time now
+                self._open[writer] = self._open.pop(writer)
 
     async def _request(
         self, http: h11.Connection, reader: asyncio.StreamReader, wait: float
