@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import __version__
 from .errors import ConfigurationError
 from .options import (
     CONFIG_OPTION,
@@ -27,7 +26,13 @@ def build_parser(chosen: str | None = None) -> Parser:
     """With `chosen`, only that command's options are there: the daemon's start need
     not pay for those of the others."""
     parser = Parser(prog=PROGRAM, description="Kubernetes Device Plugin for Moffett SPU cards.")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} v{__version__}")
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="print version, commit and its date",
+    )
     # With `prog` argparse need not format a usage line for it (and import shutil).
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog=PROGRAM)
     for name, (help_text, add_arguments) in COMMANDS.items():
@@ -35,6 +40,16 @@ def build_parser(chosen: str | None = None) -> Parser:
         if chosen in (None, name):
             add_arguments(command)
     return parser
+
+
+class _Version(argparse.Action):
+    """Looks the build up when it is asked for, which a node never does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from .version import build
+
+        print(f"{PROGRAM} {build()}")
+        parser.exit()
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:

@@ -19,23 +19,18 @@ _COMMIT_DIGITS = 12
 @dataclass(frozen=True, slots=True)
 class Build:
     """`commit` is hexadecimal, with `-dirty` behind it if files differed from it; `date` is
-    the commit's day (UTC, 2026-11-24). Each is `unknown` where no build has said it."""
+    the commit's, or what SOURCE_DATE_EPOCH said (UTC, 2026-11-24T04:05:06Z). Each is
+    `unknown` where no build has written it down."""
 
     version: str
     commit: str = UNKNOWN
     date: str = UNKNOWN
 
     def __str__(self) -> str:
-        """
-        >>> str(Build("0.1.0", "6057eae1c5d0b0c4f6f2a3d4e5f60718293a4b5c-dirty", "2026-11-24"))
-        'v0.1.0 (commit 6057eae1c5d0-dirty of 2026-11-24)'
-        >>> str(Build("0.1.0"))
-        'v0.1.0 (commit unknown)'
-        """
+        """For people: `v0.1.0 (commit 6057eae1c5d0, 2026-11-24T04:05:06Z)`."""
         digits, dash, state = self.commit.partition("-")
-        commit = digits[:_COMMIT_DIGITS] + dash + state
-        day = "" if self.date == UNKNOWN else f" of {self.date}"
-        return f"v{self.version} (commit {commit}{day})"
+        date = "" if self.date == UNKNOWN else f", {self.date}"
+        return f"v{self.version} (commit {digits[:_COMMIT_DIGITS]}{dash}{state}{date})"
 
 
 def build() -> Build:

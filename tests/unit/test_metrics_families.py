@@ -256,10 +256,10 @@ def test_a_configuration_that_was_refused_shows_until_one_is_taken() -> None:
 
 
 def test_versions_and_the_process_itself() -> None:
-    samples = Samples(replace(view_of(), version="0.1.0"))
+    samples = Samples(replace(view_of(), version="0.1.0", commit="6057eae1c5d0"))
     assert samples(
         "moffett_device_plugin_build_info",
-        version="0.1.0", sola_version="3.5.3", driver_version="3.5.2",
+        version="0.1.0", commit="6057eae1c5d0", sola_version="3.5.3", driver_version="3.5.2",
     ) == [1]  # fmt: skip
     assert samples("process_resident_memory_bytes")[0] > 2**20
 

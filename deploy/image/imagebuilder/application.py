@@ -7,33 +7,23 @@ only with the hashes of the lock file.
 from __future__ import annotations
 
 import configparser
-import email
-import hashlib
-import os
-import re
 import shutil
-import subprocess
-import sys
-import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
 
 from . import source as sources
 from .architecture import Architecture
+from .base import make_data
 from .contents import PYTHON
 from .inside import Interpreter
-from .licences import of_python
+from .wheels import Wheel, build_wheel, make_builder, metadata_file, read_wheel, run_pip
 
 PROGRAM = "moffett-device-plugin"
 LOCK_FILE = "requirements.lock"
-BUILD_CONSTRAINTS = Path(__file__).resolve().parents[1] / "build-constraints.txt"
 SITE = f"usr/lib/{PROGRAM}"
 
 # Dependencies of `rich` that nothing here asks it for: the colouring of source code, and
 # Markdown. They are most of all the dependencies' size.
-_LEFT_OUT = ("markdown-it-py", "mdurl", "pygments")
+LEFT_OUT = ("markdown-it-py", "mdurl", "pygments")
 
 # Of the others: type stubs, protobuf's helpers for its own tests, and YAML's C reader (the
 # Python one tells lines and columns, and a configuration is short).
@@ -75,40 +65,30 @@ sys.exit({function}())
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Wheel:
-    """A wheel in the image; `sha256` is its archive's."""
-
-    name: str
-    version: str
-    summary: str
-    license: str
-    sha256: str
-    path: Path
-
-
 def install(
     source: Path, origin: sources.Origin, root: Path, architecture: Architecture, work: Path
 ) -> tuple[Wheel, ...]:
     """Install the project (the first wheel) and its dependencies into an image's root."""
     work.mkdir(parents=True, exist_ok=True)
-    pip = _make_pip(work / "builder")
+    python = make_builder(source, work / "builder")
     sources.copy(source, work / "source", origin, sources.WHEEL_SOURCES)
-    own = build_wheel(pip, work / "source", work / "wheels")
+    own = build_wheel(python, work / "source", work / "wheels", origin.created)
     locked = work / "locked"
     wanted = ["--require-hashes", "-r", str(source / LOCK_FILE)]
-    _run_pip([*pip, "download", "-q", "-d", str(locked), *_for_image(architecture), *wanted])
+    run_pip(python, ["download", "-q", "-d", str(locked), *_for_image(architecture), *wanted])
     wheels = [read_wheel(own)]
     wheels += [
-        wheel for wheel in map(read_wheel, sorted(locked.iterdir())) if wheel.name not in _LEFT_OUT
+        wheel for wheel in map(read_wheel, sorted(locked.iterdir())) if wheel.name not in LEFT_OUT
     ]
     site = root / SITE
-    _run_pip(
-        [*pip, "install", "-q", "--no-index", "--no-compile", "--target", str(site)]
+    run_pip(
+        python,
+        ["install", "-q", "--no-index", "--no-compile", "--target", str(site)]
         + _for_image(architecture)
-        + [str(wheel.path) for wheel in wheels]
+        + [str(wheel.path) for wheel in wheels],
     )
     _prune(site)
+    make_data(site)
     launcher = root / "usr/bin" / PROGRAM
     launcher.write_text(_launcher(own))
     launcher.chmod(0o755)
@@ -141,17 +121,6 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _make_pip(folder: Path) -> list[str]:
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    return [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-
-
-def build_wheel(pip: Sequence[str], source: Path, target: Path) -> Path:
-    """Build the project's wheel from a copy of its source and return its place."""
-    _run_pip([*pip, "wheel", "-q", "--no-deps", "-w", str(target), str(source)])
-    return next(target.glob("*.whl"))
-
-
 def _for_image(architecture: Architecture) -> list[str]:
     platforms = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
     return [
@@ -160,41 +129,9 @@ def _for_image(architecture: Architecture) -> list[str]:
     ]
 
 
-def _run_pip(command: Sequence[str]) -> None:
-    # Wheels are zip files and know no time before 1980.
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}
-    # The build back end is pinned too: it writes part of what ends up in the image.
-    environment["PIP_CONSTRAINT"] = str(BUILD_CONSTRAINTS)
-    subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
-
-
-def read_wheel(path: Path) -> Wheel:
-    """Return what a wheel says about itself."""
-    metadata = _metadata(path)
-    return Wheel(
-        # The form of names that locks and package URLs have.
-        name=re.sub(r"[-_.]+", "-", str(metadata["Name"])).lower(),
-        version=str(metadata["Version"]),
-        summary=str(metadata.get("Summary", "")),
-        license=of_python(metadata),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        path=path,
-    )
-
-
-def _metadata(wheel: Path) -> Message:
-    return email.message_from_string(_member(wheel, "METADATA"))
-
-
-def _member(wheel: Path, name: str) -> str:
-    with zipfile.ZipFile(wheel) as archive:
-        member = next(n for n in archive.namelist() if n.endswith(f".dist-info/{name}"))
-        return archive.read(member).decode()
-
-
 def _launcher(wheel: Path) -> str:
     """Return the start script for the console script that the wheel declares."""
     entry_points = configparser.ConfigParser()
-    entry_points.read_string(_member(wheel, "entry_points.txt"))
+    entry_points.read_string(metadata_file(wheel, "entry_points.txt"))
     module, _, function = entry_points["console_scripts"][PROGRAM].partition(":")
     return _LAUNCHER.format(python=PYTHON, site=SITE, module=module, function=function)

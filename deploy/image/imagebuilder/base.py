@@ -9,6 +9,7 @@ another architecture's.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -29,15 +30,21 @@ from .contents import (
     SUITE,
 )
 
+_COMMON_LICENCES = "usr/share/common-licenses"
+
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A Debian package that has files in the image; `sha256` is its archive's."""
+    """A Debian package that has files in the image.
+
+    `sha256` is its archive's, `notice` the text of its copyright file.
+    """
 
     name: str
     version: str
     architecture: str
     sha256: str
+    license: str
     notice: str
 
 
@@ -57,13 +64,24 @@ def make_base(target: Path, work: Path, architecture: Architecture) -> tuple[Pac
         (target / "usr" / name).mkdir(parents=True, exist_ok=True)
         (target / name).symlink_to(f"usr/{name}")
     _copy_libraries(unpacked, target, architecture)
+    _copy_library_modules(unpacked / "usr/lib" / PYTHON, target / "usr/lib" / PYTHON)
+    make_data(target / "usr/lib")
+    (target / architecture.loader).chmod(0o755)
     shutil.copy2(unpacked / "usr/bin" / PYTHON, target / "usr/bin" / PYTHON)
     (target / "usr/bin/python3").symlink_to(PYTHON)
-    _copy_library_modules(unpacked / "usr/lib" / PYTHON, target / "usr/lib" / PYTHON)
-    return tuple(
+    packages = tuple(
         _record_package(archive, unpacked, target)
         for archive in _archives(unpacked / "var/cache/apt/archives")
     )
+    _copy_licences(unpacked, target, "\n".join(package.notice for package in packages))
+    return packages
+
+
+def make_data(folder: Path) -> None:
+    """Take the right to be run from all files below a folder: modules and libraries need none."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o644)
 
 
 def _unpack(target: Path, architecture: Architecture) -> None:
@@ -160,5 +178,16 @@ def _record_package(archive: Path, unpacked: Path, target: Path) -> Package:
         version=fields["Version"],
         architecture=fields["Architecture"],
         sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
+        license=KEPT_PACKAGES[name],
         notice=notice.read_text(),
     )
+
+
+def _copy_licences(source: Path, target: Path, notices: str) -> None:
+    """Copy the texts that Debian has once for all the packages whose notices refer to them."""
+    place = target / _COMMON_LICENCES
+    place.mkdir(parents=True)
+    for text in sorted((source / _COMMON_LICENCES).iterdir()):
+        # "GPL-2" is not "GPL-2.1", nor "GPL"; a full stop may end a sentence.
+        if re.search(rf"/{_COMMON_LICENCES}/{re.escape(text.name)}(?![\w-]|\.\d)", notices):
+            shutil.copy(text.resolve(), place / text.name)

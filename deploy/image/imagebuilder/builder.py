@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import application, base, checks, contents
-from .application import Wheel
 from .architecture import Architecture, native
 from .archive import OCI_LAYER, Blob, ImageSettings, Layer, pack_layer
 from .inside import Interpreter
 from .sbom import Component, debian_component
 from .source import Origin
+from .wheels import Wheel
 
 # What decides what the base is made of.
 _RECIPE = ("architecture.py", "base.py", "contents.py", "inside.py", "layer.py")
@@ -61,7 +61,7 @@ def build(source: Path, origin: Origin, architecture: Architecture, *, refresh: 
         labels=labels(wheels[0], origin),
     )
     components = (
-        *(_debian(package) for package in below.packages),
+        *(debian_component(package, contents.RELEASE) for package in below.packages),
         *(_python(wheel) for wheel in wheels),
     )
     return Built(settings, (below.layer, layer), components, wheels[0], ran)
@@ -119,24 +119,30 @@ def cached_base(architecture: Architecture, *, refresh: bool = False) -> Base:
 
 def _make_base(cache: Path, architecture: Architecture) -> None:
     unfinished = cache.with_name(f".{cache.name}.{os.getpid()}")
-    root = unfinished / "root"
+    try:
+        _fill_base(unfinished, architecture)
+        # Two builds may make it at once: the first one's is kept.
+        with contextlib.suppress(OSError):
+            unfinished.rename(cache)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _fill_base(folder: Path, architecture: Architecture) -> None:
+    root = folder / "root"
     with tempfile.TemporaryDirectory(prefix="moffett-base-") as scratch:
         packages = base.make_base(root, Path(scratch), architecture)
     # An image for another machine needs this one's Python, and so this one's base first.
     python = Interpreter(root, architecture) if architecture.is_native else interpreter()
     python.compile(root, f"usr/lib/{contents.PYTHON}")
     layer = pack_layer(root, _BASE_DESCRIPTION, python.gzip)
-    (unfinished / "layer.tar.gz").write_bytes(layer.blob.content)
+    (folder / "layer.tar.gz").write_bytes(layer.blob.content)
     facts = {
         "diff_id": layer.diff_id,
         "unpacked_bytes": layer.unpacked_bytes,
         "packages": [asdict(package) for package in packages],
     }
-    (unfinished / "base.json").write_text(json.dumps(facts))
-    # Two builds may make it at once: the first one's is kept.
-    with contextlib.suppress(OSError):
-        unfinished.rename(cache)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    (folder / "base.json").write_text(json.dumps(facts))
 
 
 def labels(plugin: Wheel, origin: Origin) -> dict[str, str]:
@@ -151,17 +157,6 @@ def labels(plugin: Wheel, origin: Origin) -> dict[str, str]:
         "base.name": f"debian:{contents.SUITE} (packages only)",
     }
     return {f"org.opencontainers.image.{key}": value for key, value in values.items() if value}
-
-
-def _debian(package: base.Package) -> Component:
-    return debian_component(
-        package.name,
-        package.version,
-        package.architecture,
-        package.sha256,
-        package.notice,
-        contents.RELEASE,
-    )
 
 
 def _python(wheel: Wheel) -> Component:

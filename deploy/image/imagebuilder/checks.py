@@ -1,10 +1,13 @@
 """Looking at a finished root: nothing that the plugin needs was left out.
 
-Two looks that run nothing, for any architecture: every library that a program of the root is
-linked with is there, and is for the same machine. And one from inside, where its programs
-can be run: every module of the plugin is imported, and so is every module of the standard
-library that is named anywhere in it, in a function as well, and every extension module of the
-dependencies, which may have a slow replacement that would be taken without a word.
+And nothing was put in that can be run but Python and the plugin.
+
+What runs nothing is for any architecture: every library that a program of the root is linked
+with is there, and is for the same machine. And from inside, where its programs can be run:
+every module of the plugin is imported, and so is every module of the standard library that is
+named anywhere in it, in a function as well, and every extension module of the dependencies,
+which may have a slow replacement that would be taken without a word. Then the commands that
+need no hardware are run, as a user that owns nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +25,11 @@ from .inside import can_enter, run_in
 
 _PACKAGE = "moffett_device_plugin"
 
+# What can be run in the image, besides the dynamic loader. No shell: whoever gets in finds none.
+_PROGRAMS = {f"usr/bin/{PYTHON}", f"usr/bin/{PROGRAM}"}
+
+_COMMANDS = (["--version"], ["--help"], ["devices", "--simulate", "2xS30"], ["demo"])
+
 _IMPORTS = """\
 import importlib, pkgutil, sys
 sys.path.append("/{site}")
@@ -35,7 +43,7 @@ for name in [*names, *{named}]:
 
 def check(root: Path, architecture: Architecture) -> bool:
     """Check a root; exit with what is missing. Return whether its programs could be run."""
-    faults = list(elf.faults(root, architecture.elf))
+    faults = [*elf.faults(root, architecture.elf), *more_programs(root, architecture)]
     if faults:
         raise SystemExit("\n".join(f"build: {fault}" for fault in faults))
     if not can_enter(architecture):
@@ -45,9 +53,21 @@ def check(root: Path, architecture: Architecture) -> bool:
     program = _IMPORTS.format(site=SITE, package=_PACKAGE, named=named)
     python = [f"/usr/bin/{PYTHON}", "-ISB"]
     run_in(root, architecture, [*python, "-c", program])
-    for arguments in (["--help"], ["devices", "--simulate", "2xS30"]):
-        run_in(root, architecture, [*python, f"/usr/bin/{PROGRAM}", *arguments])
+    # The emulator runs programs, and no start scripts.
+    start = [] if architecture.is_native else python
+    for arguments in _COMMANDS:
+        run_in(root, architecture, [*start, f"/usr/bin/{PROGRAM}", *arguments], as_nobody=True)
     return True
+
+
+def more_programs(root: Path, architecture: Architecture) -> Iterator[str]:
+    """Yield each file of a root that can be run and has no business there."""
+    for path in sorted(root.rglob("*")):
+        place = str(path.relative_to(root))
+        if path.is_symlink() or not path.is_file() or not path.stat().st_mode & 0o111:
+            continue
+        if place not in _PROGRAMS and place != architecture.loader:
+            yield f"/{place} is a program, and not one of the image's"
 
 
 def library_modules(package: Path) -> set[str]:

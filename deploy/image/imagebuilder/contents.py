@@ -13,22 +13,23 @@ def _words(text: str) -> frozenset[str]:
 SUITE = "bookworm"
 RELEASE = "12"
 PYTHON = "python3.11"
-PACKAGES = (f"{PYTHON}-minimal", f"lib{PYTHON}-stdlib", "libstdc++6")
+# base-files has the licence texts that the other packages' notices refer to.
+PACKAGES = (f"{PYTHON}-minimal", f"lib{PYTHON}-stdlib", "libstdc++6", "base-files")
 
-# Packages of which at least one file is in the image; the rest of what mmdebstrap unpacks
-# (dpkg, perl's friends, compression, ...) is left behind.
-KEPT_PACKAGES = (
-    "libc6",
-    "libexpat1",
-    "libffi8",
-    "libgcc-s1",
-    f"lib{PYTHON}-minimal",
-    f"lib{PYTHON}-stdlib",
-    "libssl3",
-    "libstdc++6",
-    f"{PYTHON}-minimal",
-    "zlib1g",
-)
+# Packages of which at least one file is in the image, and the licence of those files (SPDX);
+# the rest of what mmdebstrap unpacks (dpkg, perl's friends, compression, ...) is left behind.
+KEPT_PACKAGES = {
+    "libc6": "LGPL-2.1-or-later",
+    "libexpat1": "MIT",
+    "libffi8": "MIT",
+    "libgcc-s1": "GPL-3.0-or-later WITH GCC-exception-3.1",
+    f"lib{PYTHON}-minimal": "Python-2.0",
+    f"lib{PYTHON}-stdlib": "Python-2.0",
+    "libssl3": "Apache-2.0",
+    "libstdc++6": "GPL-3.0-or-later WITH GCC-exception-3.1",
+    f"{PYTHON}-minimal": "Python-2.0",
+    "zlib1g": "Zlib",
+}
 
 # Shared libraries, by soname, that Python, the extension modules below and the wheels link.
 # protobuf's wheel asks for libstdc++, and falls back to Python, thirty times slower, without

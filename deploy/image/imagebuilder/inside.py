@@ -70,9 +70,11 @@ def can_enter(architecture: Architecture) -> bool:
 
 
 def run_in(
-    root: Path, architecture: Architecture, command: Sequence[str], stdin: bytes = b""
+    root: Path, architecture: Architecture, command: Sequence[str], *, as_nobody: bool = False
 ) -> bytes:
     """Run a program of a root inside it and return its output; needs no privileges.
+
+    `as_nobody` is as user and group 65534, if this is root and so can become them.
 
     Another architecture's programs are run by the emulator, which is put into the root for
     as long as that takes.
@@ -85,12 +87,19 @@ def run_in(
         emulator = root / ".emulator"
         shutil.copy2(found, emulator)
         command = ["/.emulator", *command]
-    enter = ["chroot", str(root), *command]
-    if os.geteuid() != 0:
+    is_root = os.geteuid() == 0
+    nobody = ["--userspec=+65534:+65534", "--groups="] if as_nobody and is_root else []
+    enter = ["chroot", *nobody, str(root), *command]
+    if not is_root:
         enter = ["unshare", "--map-root-user", *enter]
     try:
         return subprocess.run(
-            enter, check=True, input=stdin, stdout=subprocess.PIPE, env=_ENVIRONMENT
+            enter,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=_ENVIRONMENT,
+            cwd="/",
         ).stdout
     finally:
         if emulator is not None:

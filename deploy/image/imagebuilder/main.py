@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ ALL = "all"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
+    os.umask(0o022)  # what is looked at from inside has to be open to all users
     chosen = list(ARCHITECTURES) if options.architecture == ALL else [options.architecture]
     architectures = [ARCHITECTURES[name] for name in chosen]
     if options.root:

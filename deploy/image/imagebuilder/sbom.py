@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from .licences import UNKNOWN, of_debian
+from .base import Package
+from .licences import UNKNOWN, in_notice
 
 CREATOR = "Tool: moffett-k8s-device-plugin-image-builder"
 _PROJECT = "moffett-k8s-device-plugin"
@@ -62,21 +63,19 @@ class Subject:
     license: str
 
 
-def debian_component(
-    name: str, version: str, architecture: str, sha256: str, notice: str, release: str
-) -> Component:
-    """Return a Debian package as a component, with the licences of its notice."""
-    expression, names = of_debian(notice)
-    note = f"Its notice is /usr/share/doc/{name}/copyright in the image"
+def debian_component(package: Package, release: str) -> Component:
+    """Return a Debian package as a component."""
+    names = ", ".join(in_notice(package.notice))
+    note = f"Its notice is /usr/share/doc/{package.name}/copyright in the image"
     return Component(
         kind="deb",
-        name=name,
-        version=version,
-        sha256=sha256,
-        license=expression,
-        license_note=f"{note}; names in it: {', '.join(names)}" if names else note,
+        name=package.name,
+        version=package.version,
+        sha256=package.sha256,
+        license=package.license,
+        license_note=f"{note}; it names, for all of the source: {names}" if names else note,
         supplier="Organization: Debian",
-        qualifiers={"arch": architecture, "distro": f"debian-{release}"},
+        qualifiers={"arch": package.architecture, "distro": f"debian-{release}"},
     )
 
 

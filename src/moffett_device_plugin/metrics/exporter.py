@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..resources import divide
+from ..version import build
 from .address import Address
 from .pulse import Pulse
 from .server import MetricsServer
@@ -40,6 +40,7 @@ class Exporter:
         self._tally = tally
         self._policy = policy
         self._holdings = holdings
+        self._build = build()
         self.server = MetricsServer(address, self.view, pulse)
 
     async def run(self) -> None:
@@ -60,5 +61,6 @@ class Exporter:
             holders=None if holdings is None else holdings.holders.value,
             holders_known=holdings is not None and holdings.error is None,
             temperature_limit=None if rule in policy.off else policy.limits[rule][0],
-            version=__version__,
+            version=self._build.version,
+            commit=self._build.commit,
         )

@@ -66,6 +66,7 @@ def _build(view: View) -> Metric:
     snapshot = view.state.snapshot
     labels = {
         "version": view.version,
+        "commit": view.commit,
         "python_version": ".".join(map(str, sys.version_info[:3])),
         "driver_version": snapshot.driver_version or "",
         "sola_version": snapshot.sola_version or "",

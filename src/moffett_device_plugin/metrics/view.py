@@ -16,6 +16,7 @@ class View:
     """`registered` tells of each resource's name whether the kubelet listens to us now.
     `holders` is None when nobody asks the kubelet, `holders_known` whether it answers.
     `temperature_limit` is that of the rule over-temperature, in C; None when it is off.
+    `version` and `commit` are the plugin's own, as `version.Build` has them.
     `now` is of the clock that `tally` uses, `wall` the Unix time at that same moment.
     """
 
@@ -30,6 +31,7 @@ class View:
     holders_known: bool = False
     temperature_limit: float | None = None
     version: str = ""
+    commit: str = ""
 
     def unix_time(self, then: float) -> float:
         """A time of the monotonic clock as Unix time; to a tenth of a second, so that it
