@@ -22,11 +22,24 @@ MANIFESTS = Path(__file__).resolve().parent / "manifests"
 SIMULATED_CARDS = "2xS30"
 
 _stages = pytest.StashKey[list[tuple[str, float]]]()
+_figures = pytest.StashKey[list[str]]()
 _cluster = pytest.StashKey[Cluster]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that names the image under test."""
+    """Add the options: what is under test, on which Kubernetes, and how long."""
+    parser.addoption(
+        "--kubernetes",
+        choices=kubernetes.RELEASES,
+        default=kubernetes.RELEASES[-1],
+        help="the Kubernetes release to run on",
+    )
+    parser.addoption(
+        "--restarts",
+        type=int,
+        default=3,
+        help="how often test_no_gap.py restarts the kubelet; 20 for a long run",
+    )
     parser.addoption(
         "--plugin-image",
         type=Path,
@@ -38,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """End by SIGTERM as by an interrupt: with the cluster taken down."""
     config.stash[_stages] = []
+    config.stash[_figures] = []
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -50,9 +64,11 @@ def stage(config: pytest.Config, name: str) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how long each stage took."""
+    """Print how long each stage took, and what the tests measured."""
     for name, seconds in terminalreporter.config.stash[_stages]:
         terminalreporter.write_line(f"stage: {name}: {seconds:.1f} s")
+    for figure in terminalreporter.config.stash[_figures]:
+        terminalreporter.write_line(f"measured: {figure}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -111,7 +127,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A real cluster, brought up for the session."""
     config = request.config
     with stage(config, "Kubernetes programs"):
-        programs = kubernetes.ensure_programs()
+        programs = kubernetes.ensure_programs(config.getoption("--kubernetes"))
     print("\n".join(["", *kubernetes.versions(programs)]), file=sys.__stderr__, flush=True)
     start = time.monotonic()
     try:
@@ -124,6 +140,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     except HostInUseError as error:
         pytest.exit(str(error), returncode=2)
     config.stash[_stages].append(("cluster down", time.monotonic() - start))
+
+
+@pytest.fixture(scope="session")
+def measured(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """A function that takes a line for the summary."""
+    return pytestconfig.stash[_figures].append
 
 
 @pytest.fixture(scope="module")

@@ -7,35 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster.cluster import Cluster, Object
+from cluster.cluster import Cluster
 from cluster.plugin import (
     NAMESPACE,
     Plugin,
     assigned,
+    plugin_pod,
     wait_for_count,
+    wait_for_nothing_offered,
     wait_for_plugin_processes,
     wait_for_status_posts,
 )
 from cluster.shell import wait_for
 from conftest import StartPod
-
-DEVICE_PLUGINS = "/var/lib/kubelet/device-plugins"
-
-
-def copy_of_the_plugin(name: str) -> Object:
-    volume = {"name": "device-plugins", "hostPath": {"path": DEVICE_PLUGINS}}
-    container = {
-        "name": "plugin",
-        "image": "moffett/k8s-device-plugin:v0.1.0",
-        "securityContext": {"privileged": True},
-        "volumeMounts": [{"name": "device-plugins", "mountPath": DEVICE_PLUGINS}],
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"copy": name}},
-        "spec": {"containers": [container], "volumes": [volume]},
-    }
 
 
 @pytest.fixture
@@ -43,7 +27,7 @@ def two_copies(cluster: Cluster, simulated_image: Path) -> Iterator[tuple[str, s
     cluster.import_image(simulated_image)
     names = ("older", "newer")
     for name in names:
-        cluster.create(copy_of_the_plugin(name))
+        cluster.create(plugin_pod(name))
         Plugin(cluster, f"copy={name}").pod()
         wait_for(f"the log of {name}", lambda: cluster.logs(name, NAMESPACE), seconds=30)  # noqa: B023
         wait_for_status_posts(cluster)
@@ -51,6 +35,7 @@ def two_copies(cluster: Cluster, simulated_image: Path) -> Iterator[tuple[str, s
     yield names
     cluster.discard("pod", *names, namespace=NAMESPACE)
     wait_for_plugin_processes(cluster, 0)
+    wait_for_nothing_offered(cluster)
 
 
 @pytest.mark.parametrize("leaving", ["older", "newer"])

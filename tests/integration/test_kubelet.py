@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server, Unary
 from moffett_device_plugin.kubelet.names import new_socket_name
@@ -124,9 +125,11 @@ async def test_a_kubelet_that_refuses_is_asked_again(
         loop = asyncio.get_running_loop()
         listener = await loop.create_unix_server(server.protocol, str(short_dir / "kubelet.sock"))
         daemon = it.start_plugin(patience=Patience(refused_retry=0.01))
-        for _ in range(3):
-            await within(calls.get(), "registration")
+        requests = [await within(calls.get(), "registration") for _ in range(3)]
         assert not daemon.registered
+        # Kubelets from 1.37 on refuse a socket for good that they have not let go of.
+        sockets = {pb.RegisterRequest.FromString(request).endpoint for request in requests}
+        assert len(sockets) == 3
         listener.close()
         server.close()
         await it.kubelet.start()

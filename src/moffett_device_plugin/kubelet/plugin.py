@@ -129,10 +129,10 @@ class ResourcePlugin:
             wait: float | None = None
             if not listing.exists:
                 self._waiting(f"{self._directory.path} is not there")
-            elif not await self._listening(sockets.newest.listener):
-                wait = self._patience.refused_retry
             elif listing.kubelet is None:
                 self._waiting(f"there is no {KUBELET_SOCKET}")
+            elif not await self._listening(sockets.newest.listener):
+                wait = self._patience.refused_retry
             else:
                 if tried is None or tried.kubelet != occasion.kubelet:
                     failures = 0

@@ -6,14 +6,14 @@ import json
 import secrets
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from . import configuration, host, images
-from .kubernetes import Programs
 from .layout import Layout
+from .programs import Programs
 from .services import Services, inside
 from .shell import CommandError, run, wait_for
 
@@ -26,7 +26,8 @@ class Cluster:
     def __init__(self, programs: Programs, layout: Layout | None = None) -> None:
         self.layout = layout or Layout()
         self.programs = programs
-        self.services = Services(self.layout, configuration.commands(self.layout, programs))
+        self._commands = configuration.commands(self.layout, programs)
+        self.services = Services(self.layout, self._commands)
 
     # --- life -------------------------------------------------------------------------
 
@@ -37,6 +38,7 @@ class Cluster:
         host.claim(layout)
         host.make_network(layout)
         host.make_cgroups(layout)
+        host.share_kubelet_folder(layout)
         self._write_files()
         for name in ("etcd", "containerd", "kube-apiserver"):
             self.services.start(name)
@@ -93,7 +95,7 @@ class Cluster:
             layout.credentials / "tokens.csv": configuration.tokens(layout, admin, kubelet),
             layout.admin_kubeconfig: configuration.kubeconfig(layout, "admin", admin),
             layout.kubelet_kubeconfig: configuration.kubeconfig(layout, "kubelet", kubelet),
-            layout.state / "kubelet.json": configuration.kubelet(layout),
+            layout.state / "kubelet.json": configuration.kubelet(layout, self.programs),
             layout.state / "containerd.toml": configuration.containerd(
                 layout, host.snapshotter(layout)
             ),
@@ -101,6 +103,11 @@ class Cluster:
         }
         for path, text in files.items():
             path.write_text(text)
+
+    @property
+    def minor(self) -> tuple[int, int]:
+        """The Kubernetes version as (major, minor), for what differs between kubelets."""
+        return self.programs.minor
 
     # --- commands ---------------------------------------------------------------------
 
@@ -124,10 +131,13 @@ class Cluster:
         """Tell whether a kubectl command succeeds."""
         return self.kubectl(*arguments, check=False).returncode == 0
 
-    def ctr(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run containerd's own client, in the namespace of images that the kubelet sees."""
+    def ctr(
+        self, *arguments: str | Path, namespace: str = "k8s.io", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run containerd's own client, in the namespace that the kubelet sees or another."""
         address = f"--address={self.layout.containerd_socket}"
-        return run(["ctr", address, "--namespace=k8s.io", *arguments], check=check)
+        command = [self.programs.path("ctr"), address, f"--namespace={namespace}", *arguments]
+        return run(command, check=check, timeout=60)
 
     def import_image(self, archive: Path) -> str:
         """Load an image archive, as `docker load -i` would, and say what was loaded."""
@@ -197,9 +207,12 @@ class Cluster:
         The old socket lies there until the new kubelet gets to it, so a new one is told by
         its creation time; its inode number is often the same.
         """
-        path = self.layout.kubelet / "device-plugins" / "kubelet.sock"
-        before = path.stat().st_ctime_ns
+        before = self.layout.kubelet_socket.stat().st_ctime_ns
         self.services.stop("kubelet", number)
+        self._start_kubelet(before)
+
+    def _start_kubelet(self, before: int) -> None:
+        path = self.layout.kubelet_socket
         self.services.start("kubelet")
         wait_for(
             "the restarted kubelet's device plugin socket",
@@ -207,6 +220,42 @@ class Cluster:
             seconds=60,
             every=0.02,
         )
+
+    def reboot(self, before_the_kubelet: Callable[[], None] = lambda: None) -> None:
+        """End all that runs on the node and start it anew, as when its power fails and
+        comes back: without what was in memory, and with all that was on disk.
+
+        The control plane goes on, as on another machine. ``before_the_kubelet`` is what the
+        node starts as soon as there is a containerd.
+        """
+        before = self.layout.kubelet_socket.stat().st_ctime_ns
+        for name in ("kubelet", "containerd"):
+            self.services.stop(name, signal.SIGKILL)
+        host.end_containers(self.layout, keep=self.services.processes())
+        self.services.start("containerd")
+        self._wait("containerd", lambda: self.ctr("version", check=False).returncode == 0)
+        before_the_kubelet()
+        self._start_kubelet(before)
+
+    @contextmanager
+    def changed_kubelet(self, *prefix: str, **settings: Any) -> Iterator[None]:
+        """Restart the kubelet with other settings for a block, and as it was after it.
+
+        ``settings`` are keys of its configuration file; ``prefix`` is a command that runs
+        the kubelet's, such as `numa.two_nodes` returns.
+        """
+        path, command = self.layout.state / "kubelet.json", self._commands["kubelet"]
+        usual = path.read_text()
+        path.write_text(configuration.kubelet(self.layout, self.programs, settings))
+        self._commands["kubelet"] = [*prefix, *command]
+        try:
+            self.restart_kubelet()
+            yield
+        finally:
+            path.write_text(usual)
+            self._commands["kubelet"] = command
+            # It may have refused the settings and ended by itself.
+            self.restart_kubelet()
 
 
 @contextmanager

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
+from typing import Any
 
-from .kubernetes import Programs
 from .layout import STATUS_SECONDS, Layout
+from .programs import Programs
 
 PAUSE_IMAGE = "localhost/pause:3.2"
 
@@ -16,7 +19,7 @@ def containerd(layout: Layout, snapshotter: str) -> str:
     ``restrict_oom_score_adj``: without CAP_SYS_RESOURCE, as in some virtual machines and CI
     runners, nobody may lower an oom_score_adj, and every sandbox would fail on its -998.
     ``netns_mounts_under_state_dir``: the pods' network namespaces are then ours to clean up
-    by their place alone.
+    by their place alone. ``nri`` (containerd 2) would make a socket outside of our folders.
     """
     return f"""\
 version = 2
@@ -28,9 +31,12 @@ state = "{layout.containerd}/state"
   address = "{layout.containerd_socket}.ttrpc"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{layout.containerd}/opt"
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
   restrict_oom_score_adj = true
+  cdi_spec_dirs = ["{layout.cdi}"]
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "{snapshotter}"
@@ -57,13 +63,18 @@ def pod_network(layout: Layout) -> str:
     return json.dumps({"cniVersion": "0.4.0", "name": layout.name, "plugins": [bridge]})
 
 
-def kubelet(layout: Layout) -> str:
-    """Return the kubelet's configuration.
+def kubelet(layout: Layout, programs: Programs, changes: Mapping[str, Any] | None = None) -> str:
+    """Return the kubelet's configuration; ``changes`` are what a test wants otherwise.
 
     Its port is open to anyone inside the network namespace, which spares a certificate for
     `kubectl exec`. Images come by import only, so one that garbage collection took would be
     lost for good.
     """
+    of_its_version: dict[str, Any] = {}
+    if programs.minor >= (1, 35):
+        # From here on a kubelet wants control groups v2 unless it is told otherwise; which
+        # ones a machine has says nothing about device plugins.
+        of_its_version["failCgroupV1"] = False
     return json.dumps(
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -84,6 +95,8 @@ def kubelet(layout: Layout) -> str:
                 "nodefs.available": "500Mi",
                 "imagefs.available": "500Mi",
             },
+            **of_its_version,
+            **(changes or {}),
         }
     )
 
@@ -121,10 +134,19 @@ def tokens(layout: Layout, admin: str, kubelet_token: str) -> str:
 def commands(layout: Layout, programs: Programs) -> dict[str, list[str]]:
     """Return each service's command, in the order they are started."""
     keys = layout.credentials
-    local = ["--bind-address=127.0.0.1", "--port=0", "--leader-elect=false"]
+    local = ["--bind-address=127.0.0.1", "--leader-elect=false"]
+    remote = []
+    if programs.minor < (1, 24):
+        # Until then there was an insecure port, and Docker was the default.
+        local.append("--port=0")
+        remote.append("--container-runtime=remote")
     return {
         "etcd": [
-            *("etcd", f"--name={layout.name}", f"--data-dir={layout.state}/etcd"),
+            *(
+                str(programs.path("etcd")),
+                f"--name={layout.name}",
+                f"--data-dir={layout.state}/etcd",
+            ),
             *("--log-level=warn", "--unsafe-no-fsync"),
             f"--listen-client-urls={layout.etcd_client}",
             f"--advertise-client-urls={layout.etcd_client}",
@@ -132,7 +154,11 @@ def commands(layout: Layout, programs: Programs) -> dict[str, list[str]]:
             f"--initial-advertise-peer-urls={layout.etcd_peer}",
             f"--initial-cluster={layout.name}={layout.etcd_peer}",
         ],
-        "containerd": ["containerd", f"--config={layout.state}/containerd.toml"],
+        "containerd": [
+            # Its shim is looked up in PATH, and must be of its own version.
+            *("env", f"PATH={programs.folder}:{os.environ['PATH']}"),
+            *(str(programs.path("containerd")), f"--config={layout.state}/containerd.toml"),
+        ],
         "kube-apiserver": [
             str(programs.path("kube-apiserver")),
             f"--etcd-servers={layout.etcd_client}",
@@ -170,7 +196,8 @@ def commands(layout: Layout, programs: Programs) -> dict[str, list[str]]:
             f"--config={layout.state}/kubelet.json",
             f"--kubeconfig={layout.kubelet_kubeconfig}",
             *(f"--hostname-override={layout.node}", f"--node-ip={layout.api_address}"),
-            *(f"--root-dir={layout.kubelet}", "--container-runtime=remote"),
+            *(f"--root-dir={layout.kubelet}", *remote),
             f"--container-runtime-endpoint=unix://{layout.containerd_socket}",
+            "--v=2",  # from here on it says when it has a list of devices
         ],
     }

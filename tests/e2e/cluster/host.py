@@ -96,6 +96,16 @@ def make_cgroups(layout: Layout) -> None:
         (mount / layout.name).mkdir(exist_ok=True)
 
 
+def share_kubelet_folder(layout: Layout) -> None:
+    """Make the kubelet's folder a mount that is shared between mount namespaces.
+
+    What a kubelet mounts there then reaches containerd from whichever namespace it runs in.
+    """
+    layout.kubelet.mkdir(parents=True, exist_ok=True)
+    run(["mount", "--bind", layout.kubelet, layout.kubelet])
+    run(["mount", "--make-shared", layout.kubelet])
+
+
 def snapshotter(layout: Layout) -> str:
     """Return the containerd snapshotter that works here: overlayfs does not stack."""
     deepest = max(
@@ -161,9 +171,18 @@ def _lives(pid: int) -> bool:
     return state != "Z" or threads > 1
 
 
-def _kill_everything(layout: Layout) -> None:
+def end_containers(layout: Layout, keep: set[int]) -> None:
+    """Kill all of the cluster's processes but those, and lose what containerd and the
+    kubelet have in memory only."""
+    _kill_everything(layout, keep)
+    inside = [place for place, _ in mounts() if layout.kubelet in place.parents]
+    _unmount_below(layout.containerd / "state", *inside)
+    _remove(layout.containerd / "state")
+
+
+def _kill_everything(layout: Layout, keep: set[int] | None = None) -> None:
     def none_left() -> bool:
-        left = processes(layout)
+        left = processes(layout) - (keep or set())
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -71,6 +71,16 @@ class Layout:
         return self.credentials / "kubelet.kubeconfig"
 
     @property
+    def cdi(self) -> Path:
+        """Where containerd looks for CDI specs, if it knows CDI at all."""
+        return self.state / "cdi"
+
+    @property
+    def kubelet_socket(self) -> Path:
+        """Where the kubelet takes registrations."""
+        return self.kubelet / "device-plugins" / "kubelet.sock"
+
+    @property
     def network_namespace(self) -> Path:
         """The file that stands for the network namespace."""
         return Path("/run/netns") / self.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from .shell import wait_for
 
 RESOURCE = "moffett.ai/spu"
 NAMESPACE = "kube-system"
+DEVICE_PLUGINS = "/var/lib/kubelet/device-plugins"
 # Generous for a busy two-core machine; nothing waits this long when all is well.
 SECONDS = 30.0
 
@@ -40,6 +42,34 @@ def workload(name: str, spus: int = 0, *, privileged: bool = False) -> Object:
                 }
             ],
         },
+    }
+
+
+def plugin_pod(name: str, folders: Mapping[str, str] | None = None, **environment: str) -> Object:
+    """Return a pod of the plugin that no DaemonSet makes, with a label `copy` of its name.
+
+    ``folders`` are the host's, beside the kubelet's own: path there -> path in the container.
+    """
+    places = {DEVICE_PLUGINS: DEVICE_PLUGINS, **(folders or {})}
+    names = {path: f"folder-{number}" for number, path in enumerate(places)}
+    container = {
+        "name": "plugin",
+        "image": "moffett/k8s-device-plugin:v0.1.0",
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        "securityContext": {"privileged": True},
+        "volumeMounts": [
+            {"name": names[path], "mountPath": place} for path, place in places.items()
+        ],
+    }
+    volumes = [
+        {"name": names[path], "hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+        for path in places
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"copy": name}},
+        "spec": {"containers": [container], "volumes": volumes},
     }
 
 
@@ -77,6 +107,20 @@ def wait_for_count(cluster: Cluster, allocatable: int, capacity: int | None = No
     wait_for(
         f"{wanted}",
         lambda: counts(cluster) == wanted,
+        seconds=SECONDS,
+        describe=lambda: f"last: {counts(cluster)}",
+    )
+
+
+def wait_for_nothing_offered(cluster: Cluster) -> None:
+    """Wait until the kubelet has noticed that no plugin is left.
+
+    Whoever waits for the next plugin's devices would be content with these otherwise, and a
+    kubelet that goes on offering them fails every pod that it is sent.
+    """
+    wait_for(
+        "the node to offer nothing",
+        lambda: not counts(cluster).allocatable,
         seconds=SECONDS,
         describe=lambda: f"last: {counts(cluster)}",
     )
@@ -188,6 +232,7 @@ class Plugin:
         if names:
             self.cluster.discard("pod", *names, namespace=NAMESPACE)
         wait_for_plugin_processes(self.cluster, 0)
+        wait_for_nothing_offered(self.cluster)
 
 
 @dataclass(slots=True)

@@ -69,6 +69,10 @@ class Services:
         process = self._running.get(name)
         return process is not None and process.poll() is None
 
+    def processes(self) -> set[int]:
+        """Return the ids of the services that run."""
+        return {process.pid for name, process in self._running.items() if self.alive(name)}
+
     def dead(self) -> list[str]:
         """Return the services that were started and ended by themselves."""
         return [name for name in self._running if not self.alive(name)]
