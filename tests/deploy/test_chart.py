@@ -122,10 +122,16 @@ def test_the_host_root_is_read_only_in_every_mode() -> None:
         assert host and all(mount["readOnly"] for mount in host), values
         assert made.environment["SPU_HOST_ROOT"] == "/host"
         assert "/usr/local" not in made.mounts
-    (mount,) = [
-        m for p, m in rendered({"hostRoot": {"mode": "all"}}).mounts.items() if p == "/host"
-    ]
+
+
+def test_what_is_mounted_below_the_host_root_is_read_only_too() -> None:
+    mount = rendered({"hostRoot": {"mode": "all"}}).mounts["/host"]
     assert mount["recursiveReadOnly"] == "IfPossible"
+    # Kubernetes refuses both together.
+    asked = {"mode": "all", "mountPropagation": "HostToContainer"}
+    mount = rendered({"hostRoot": asked}).mounts["/host"]
+    assert mount["mountPropagation"] == "HostToContainer"
+    assert "recursiveReadOnly" not in mount
 
 
 def test_the_privileged_profile_is_the_manuals() -> None:

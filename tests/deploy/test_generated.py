@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from moffett_device_plugin import __version__
+
 from . import generate, readme
 from .chart import CHART, ROOT
 
@@ -60,6 +62,11 @@ def test_every_setting_of_the_file_can_be_given_inline() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     file = json.loads((ROOT / "docs" / "config.schema.json").read_text())
     assert schema["$defs"]["configuration"]["properties"] == file["properties"]
+
+
+def test_the_chart_is_of_the_plugins_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["appVersion"], chart["version"]) == (f"v{__version__}", __version__)
 
 
 def test_a_value_that_nobody_describes_is_noticed() -> None:

@@ -191,7 +191,7 @@ VARYING = (
     (re.compile(r"(?<![\w:])\d\d:\d\d:\d\d(?![\w:.])"), "TIME"),
     (re.compile(r"\b\d+ (passed|warning|failed|skipped)s?\b"), r"N \1"),
     (re.compile(r"\b\d+(\.\d+)? (ms|s|MiB/s)\b"), r"N \2"),
-    (re.compile(r"\bspu-[0-9a-f]{4}-[0-9a-f]{6}\b"), "spu-XXXX-XXXXXX"),
+    (re.compile(r"\bspu-[0-9a-f]{4}-[0-9a-f]{6}(\.\d+)?\b"), "spu-XXXX-XXXXXX"),
     (re.compile(r"[ \t─│├└]+"), " "),
 )
 

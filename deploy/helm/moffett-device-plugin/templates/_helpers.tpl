@@ -242,10 +242,10 @@ maxUnavailable: 1
 - name: host
   mountPath: /host
   readOnly: true
-  {{- if and (eq .Values.security.profile "default") (semverCompare ">=1.33.0-0" .Capabilities.KubeVersion.Version) }}
+  {{- if .Values.hostRoot.mountPropagation }}
+  mountPropagation: {{ .Values.hostRoot.mountPropagation }}
+  {{- else if and (eq .Values.security.profile "default") (semverCompare ">=1.33.0-0" .Capabilities.KubeVersion.Version) }}
   recursiveReadOnly: IfPossible
-  {{- else }}
-  mountPropagation: HostToContainer
   {{- end }}
   hostPath: {path: {{ .Values.hostRoot.path }}, type: Directory}
 {{- else if eq $root "parts" }}
