@@ -23,7 +23,7 @@ TYPE = "SPUHealthy"
 #: Seconds, at least, between two writes of a condition that did not change.
 HEARTBEAT = 300.0
 #: Writes of changes at once, and the seconds to one more.
-BURST, PERIOD = 6, 10.0
+BURST, PERIOD = 6, 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,19 +99,23 @@ class NodeLabelSink:
         self._put: Mapping[str, str] | None = None
         self._due = 0.0
 
-    async def put(self, labels: Mapping[str, str]) -> None:
-        if self._clock() < self._due and (labels == self._put or self._backoff.failures):
-            return
+    async def put(self, labels: Mapping[str, str]) -> float | None:
+        """Gives the seconds until it is to be tried again, while it failed."""
+        failed = bool(self._backoff.failures)
+        if (left := self._due - self._clock()) > 0 and (labels == self._put or failed):
+            return left if failed else None
         # None deletes what an earlier state or version left; others' labels stay.
         patch = {"metadata": {"labels": {name: labels.get(name) for name in LABELS}}}
         try:
             await self._client.patch_node(patch)
         except ApiError as error:
-            self._due = self._clock() + self._backoff.failed(error)
-            return
+            pause = self._backoff.failed(error)
+            self._due = self._clock() + pause
+            return pause
         self._backoff.succeeded()
         self._due = self._clock() + self._again * random.uniform(0.8, 1)  # noqa: S311
         self._put = dict(labels)
+        return None
 
 
 def _labels(node: Object | None) -> Mapping[str, str]:

@@ -14,8 +14,10 @@ from .eventqueue import EventQueue
 from .events import Holders, Occurrence, event_name, event_object, event_repeat, events_between
 from .trouble import ApiError, Backoff
 
-#: Events that may be written at once, and the seconds to one more.
-BURST, PERIOD = 25, 5.0
+#: Events that may be written at once, and the seconds to one more. What waits becomes one
+#: event, so nothing is lost; a fault that all nodes share must not drown the API server
+#: (docs/scale.md).
+BURST, PERIOD = 25, 60.0
 #: Statuses of an event that no server will ever take: it is told of, and dropped.
 _HOPELESS = frozenset({400, 413, 422})
 

@@ -20,9 +20,10 @@ LOOK_PERIOD = 60.0
 
 class LabelSink(Protocol):
     """Where labels go. `put` makes them so where they are not, and never fails: it
-    tells the log, and is called again after the next change or LOOK_PERIOD."""
+    tells the log, and is called again after the next change, after as many seconds as it
+    says, or after LOOK_PERIOD."""
 
-    async def put(self, labels: Mapping[str, str]) -> None: ...
+    async def put(self, labels: Mapping[str, str]) -> float | None: ...
 
 
 async def follow_labels(
@@ -35,9 +36,10 @@ async def follow_labels(
     version = -1
     labels: Mapping[str, str] = {}
     told: Mapping[str, str] | None = None
+    wait = period
     while True:
         try:
-            async with asyncio.timeout(period):
+            async with asyncio.timeout(wait):
                 _, version = await state.after(version)
         except TimeoutError:
             pass
@@ -47,4 +49,5 @@ async def follow_labels(
         if labels != told:
             log.info("labels", extra={"labels": [f"{k}={v}" for k, v in labels.items()]})
             told = labels
-        await sink.put(labels)
+        again = await sink.put(labels)
+        wait = period if again is None else min(again, period)

@@ -1,0 +1,1 @@
+"""What a fleet of nodes does to an API server: docs/scale.md."""

@@ -1,0 +1,135 @@
+"""Nodes, each with the product's own code for labels, events, the condition and the watch
+of its labels; the chips below it are states made beforehand."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from moffett_device_plugin.hardware.simulated import SimulatedNode
+from moffett_device_plugin.hardware.simulation import Faults, build, parse_spec
+from moffett_device_plugin.health.judge import judge
+from moffett_device_plugin.health.policy import HealthPolicy
+from moffett_device_plugin.inventory import Snapshot, observe_bus, observe_smi
+from moffett_device_plugin.kubernetes import client, features
+from moffett_device_plugin.kubernetes.features import run_api_features
+from moffett_device_plugin.kubernetes.nodelabels import NodeLabelSink
+from moffett_device_plugin.kubernetes.settings import ApiFeatures, ApiSettings
+from moffett_device_plugin.labels.compute import ResourceFacts
+from moffett_device_plugin.latest import Latest
+from moffett_device_plugin.node import NodeState
+
+from .server import Connection, Server
+
+#: Eight cards of three chips.
+SPEC = "8xS30"
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """What a node can be in: every chip well, one of them sick, all of them sick."""
+
+    well: NodeState
+    one_sick: NodeState
+    all_sick: NodeState
+
+
+async def states(spec: str = SPEC) -> States:
+    """From a simulated node, by the product's own rules."""
+    layout = build(parse_spec(spec))
+    ids = [chip.bus_id for chip in layout.chips]
+
+    async def state(sick: list[str]) -> NodeState:
+        faults = Faults()
+        for bus_id in sick:
+            faults = faults.with_fault(bus_id, "ecc")
+        node = SimulatedNode(layout)
+        node.set(faults)
+        snapshot = observe_bus(Snapshot(), node.scan(), node.sola_version())
+        snapshot = observe_smi(snapshot, await node.query_smi(), snapshot.scan)
+        judgement = judge(snapshot, {}, HealthPolicy(), 0.0)
+        return NodeState(snapshot, dict(judgement.verdicts), settled=True)
+
+    return States(await state([]), await state(ids[:1]), await state(ids))
+
+
+class Node:
+    """One daemon's API features."""
+
+    def __init__(self, number: int, wanted: ApiFeatures, *, by_label: bool) -> None:
+        self.name = f"node-{number}"
+        self.state: Latest[NodeState] = Latest(NodeState())
+        self.labels: Latest[Mapping[str, str] | None] = Latest(None)
+        self._features = wanted
+        self._by_label = by_label
+
+    async def run(self, starts: float, well: NodeState) -> None:
+        """Starts so many seconds from now and runs until it is cancelled."""
+        await asyncio.sleep(starts)
+        self.state.set(well)
+        settings = ApiSettings("https://10.96.0.1:443", self.name, Path("token"), Path("ca"))
+        await run_api_features(
+            settings,
+            self._features,
+            self.state,
+            lambda: (ResourceFacts("moffett.ai/spu"),),
+            dict,
+            self.labels if self._by_label else None,
+        )
+
+
+class Fleet:
+    """So many nodes and their server."""
+
+    def __init__(
+        self,
+        nodes: int,
+        server: Server,
+        wanted: ApiFeatures,
+        *,
+        by_label: bool = True,
+        seed: int = 1,
+    ) -> None:
+        self.server = server
+        self.nodes = [Node(number, wanted, by_label=by_label) for number in range(nodes)]
+        self.chance = random.Random(seed)
+
+    async def run(
+        self,
+        seconds: float,
+        well: NodeState,
+        spread: float,
+        beside: Coroutine[Any, Any, None] | None = None,
+    ) -> None:
+        """Starts all nodes at random within `spread` seconds, with what goes on `beside`
+        them, and ends after `seconds`."""
+        Connection.server = self.server
+        random.seed(self.chance.random())
+        with (
+            mock.patch.object(client, "HttpConnection", Connection),
+            mock.patch.object(client, "read_token", lambda _: "token"),
+            # Its clock is a default argument, and so the real one.
+            mock.patch.object(
+                features, "NodeLabelSink", partial(NodeLabelSink, clock=time.monotonic)
+            ),
+        ):
+            tasks = [
+                asyncio.ensure_future(node.run(self.chance.uniform(0, spread), well))
+                for node in self.nodes
+            ]
+            if beside is not None:
+                tasks.append(asyncio.ensure_future(beside))
+            await asyncio.sleep(seconds)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for task in tasks:
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    raise error

@@ -1,0 +1,67 @@
+"""What the daemon itself takes on a node with 24 chips, with and without what uses the API:
+a real process, a kubelet stand-in, and an API server that is real enough to talk TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from moffett_device_plugin.standin.kubelet import StandInKubelet
+
+from .. import processes
+from ..processes import Memory
+from .fleet import SPEC
+
+#: Seconds in which it settles: several runs of mx-smi.
+SETTLE = 12.0
+_METRICS = "--metrics-address=127.0.0.1:{port}"
+_API = ("--labels=api", "--events=true", "--condition=true")
+FEATURES: Mapping[str, Sequence[str]] = {
+    "as installed": (),
+    "with metrics": (_METRICS,),
+    "with labels, events and condition by the API": _API,
+    "with all of these": (*_API, _METRICS),
+}
+
+
+async def resident(flags: Sequence[str]) -> Memory:
+    """After a time in which the kubelet and the API server were served."""
+    # The API server of the tests: there is no need for a second one.
+    from importlib import import_module
+
+    stand_in: Any = import_module("tests.support.apiserver")
+    with tempfile.TemporaryDirectory(prefix="spu-") as name:
+        folder = Path(name)
+        async with stand_in.api_server(folder) as server, asyncio.TaskGroup() as tasks:
+            kubelet = StandInKubelet(folder / "dp", tasks)
+            await kubelet.start()
+            settings = server.settings()
+            api = (
+                f"--api-server={settings.url}",
+                f"--api-token-file={settings.token_file}",
+                f"--api-ca-file={settings.ca_file}",
+                f"--node-name={settings.node}",
+            )
+            command = ["-m", "moffett_device_plugin", "serve", f"--simulate={SPEC}"]
+            command += [f"--kubelet-dir={folder / 'dp'}", "--log-level=error"]
+            command += [f"--simulate-control={folder / 'control'}", "--pod-resources-socket=none"]
+            command += [flag.format(port=_free_port()) for flag in flags]
+            process = await asyncio.create_subprocess_exec(sys.executable, *command, *api)
+            try:
+                await kubelet.until_allocatable("moffett.ai/spu", 24)
+                await asyncio.sleep(SETTLE)
+                return processes.memory(process.pid)
+            finally:
+                process.kill()
+                await process.wait()
+                kubelet.kill()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])

@@ -1,0 +1,1 @@
+"""The fault campaign: the real daemon on a fake host, and everything that can go wrong."""

@@ -1,0 +1,127 @@
+"""A kubelet that dies at a chosen point of its exchange with a plugin, and tells who holds
+what while it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.grpc.messages import Code, StatusError
+from moffett_device_plugin.grpc.server import Server
+from moffett_device_plugin.kubelet.podresources import METHODS
+from moffett_device_plugin.standin.kubelet import Pod, StandInKubelet
+from moffett_device_plugin.standin.manners import CURRENT, DEFAULT, UNTIL_1_36, Manners
+from tests.support.podresources import PodResources
+
+#: Where it can die, in the order in which an exchange comes by.
+POINTS = (
+    "register-arrives",  # before it answers
+    "register-answered",  # the answer is on its way, nobody was dialled
+    "before-dial",
+    "dialled",  # connected, nothing asked
+    "list-asked",  # ListAndWatch called, no list yet
+    "list-heard",  # the first list is there
+    "preferred-asked",  # GetPreferredAllocation called
+    "allocate-asked",  # Allocate called
+)
+KINDS: tuple[Manners, ...] = (DEFAULT, UNTIL_1_36, CURRENT)
+
+
+class MortalKubelet(StandInKubelet):
+    """`die_at` is one of POINTS, or empty; `died` is set when it came to that."""
+
+    def __init__(self, directory: Path, pod_socket: Path, tasks: asyncio.TaskGroup) -> None:
+        super().__init__(directory, tasks)
+        self.kinds = KINDS
+        self.die_at = ""
+        self.died = asyncio.Event()
+        self.pod_resources = PodResources()
+        self._pod_socket = pod_socket
+        self._pod_server: Server | None = None
+        self._pod_listener: asyncio.Server | None = None
+        self._loop = asyncio.get_running_loop()
+        self.lists.listen(lambda: self._reached("list-heard", later=True))
+
+    async def start(self, *, wipe: bool = True) -> None:
+        self._pod_socket.unlink(missing_ok=True)
+        server = Server({m: self.pod_resources.answer(m) for m in METHODS}, self._tasks)
+        self._pod_listener = await self._loop.create_unix_server(
+            server.protocol, str(self._pod_socket)
+        )
+        self._pod_server = server
+        await super().start(wipe=wipe)
+
+    def kill(self) -> None:
+        super().kill()
+        if self._pod_listener is not None and self._pod_server is not None:
+            self._pod_listener.close()
+            self._pod_server.close()
+            self._pod_listener = self._pod_server = None
+
+    def choose_kind(self, chance: random.Random) -> None:
+        self.manners = chance.choice(self.kinds)
+
+    def tell_pods(self) -> None:
+        """Lists the pods that there are now, as the pod-resources socket does."""
+        pods = self.pods.values()
+        self.pod_resources.pods = {f"ml/{p.name}/main": {p.resource: [p.device_ids]} for p in pods}
+
+    # -- dying ---------------------------------------------------------------------------
+
+    def _reached(self, point: str, *, later: bool = False) -> bool:
+        if self.die_at != point:
+            return False
+        self.die_at = ""
+        if later:
+            self._loop.call_soon(self._die)
+        else:
+            self._die()
+        return True
+
+    def _die(self) -> None:
+        self.kill()
+        self.died.set()
+
+    async def _register(self, raw: bytes) -> bytes:
+        if self._reached("register-arrives"):
+            raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
+        answer = await super()._register(raw)
+        self._reached("register-answered", later=True)
+        return answer
+
+    async def _connect(self, request: pb.RegisterRequest) -> Any:
+        if self._reached("before-dial"):
+            raise OSError("the kubelet was killed")
+        endpoint = await super()._connect(request)
+        if self._reached("dialled"):
+            endpoint.close()
+            raise OSError("the kubelet was killed")
+        return endpoint
+
+    async def _listen(self, resource: Any, endpoint: Any) -> None:
+        self._reached("list-asked", later=True)
+        await super()._listen(resource, endpoint)
+
+    async def admit(self, name: str, resource: str, count: int) -> Pod:
+        if self.die_at in ("preferred-asked", "allocate-asked"):
+            # Two turns of the loop for each call: it is written then, and not answered.
+            turns = 2 if self.die_at == "preferred-asked" else 4
+            self._tasks.create_task(self._die_after(turns))
+        return await super().admit(name, resource, count)
+
+    async def _die_after(self, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        self._reached(self.die_at)
+
+
+async def until_dead(kubelet: MortalKubelet, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await kubelet.died.wait()
+            return True
+    return False
