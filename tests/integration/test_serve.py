@@ -201,3 +201,16 @@ def test_the_demo_tells_the_whole_story(as_json: bool) -> None:
         assert counts == [6, 5, 3, 6, 6]
     else:
         assert [name for name in names if name in done.stdout] == names
+
+
+def test_the_demo_without_a_place_for_files_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import tempfile
+
+    from moffett_device_plugin.__main__ import main
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert main(["demo", "--json"]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "set TMPDIR" in json.loads(line)["text"]

@@ -35,8 +35,16 @@ class DemoError(Exception):
 def run_demo(tell: Tell) -> None:
     """Raises DemoError when a step does not come true."""
     quiet()  # what the daemon would log is what is told here
-    with tempfile.TemporaryDirectory(prefix="spu-demo-") as folder:
+    with _folder() as folder:
         asyncio.run(_story(Path(folder), tell))
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="spu-demo-")
+    except OSError as error:
+        remedy = "set TMPDIR to a directory that can be written to"
+        raise DemoError(f"no place for the sockets of the demo: {error}; {remedy}") from None
 
 
 def run(*, as_json: bool) -> int:
