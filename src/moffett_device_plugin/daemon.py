@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from . import __version__
+from .api import KUBELET_CHECKPOINT
 from .beside import NodeLabels, Parts, run_beside
 from .exhaustion import tell_exhaustion_once
 from .hardware import Hardware
@@ -155,9 +156,15 @@ class Daemon:
         wanted = beside.metrics is not None or beside.api.events
         if socket is None or not (wanted or socket.parent.is_dir()):
             return
+        from .kubelet.checkpoint import recalled
         from .kubelet.holdings import Holdings
 
-        self.holdings = Holdings(socket)
+        # The record outlives its pods: it counts where the kubelet will be heard as well.
+        record = self.settings.kubelet_dir / KUBELET_CHECKPOINT
+        if socket.parent.is_dir():
+            self.holdings = Holdings(socket, recall=lambda: recalled(record))
+        else:
+            self.holdings = Holdings(socket)
         await self.holdings.refresh()
         self.holdings.holders.listen(self.offers.update)
         tasks.create_task(self.holdings.run())

@@ -64,7 +64,7 @@ def plan(seed: int, number: int, *, may_end: bool, deck: list[str]) -> Round:
         see_first=chance.random() < 0.6,
         linger=chance.choice((0.0, 0.0, 0.3, 2.0)),
         mend_all=number % 3 == 2 or chance.random() < 0.5,
-        quiet=chance.random() < 0.3,
+        quiet=chance.random() < 0.4,
         seed=chance.getrandbits(32),
     )
 
@@ -151,6 +151,8 @@ class Campaign:
             await self.step(step)
         if what.see_first:
             await self.settle()
+        if what.quiet:  # with all that is broken now
+            await self.hush()
         await asyncio.sleep(what.linger)
         chance = random.Random(what.seed)
         names = list(self.world.open)
@@ -161,8 +163,6 @@ class Campaign:
             await asyncio.sleep(chance.choice((0.0, 0.0, 0.02, 0.3)))
             await self.mend(name)
         await self.settle()
-        if what.quiet:
-            await self.hush()
         if what.mend_all:
             self.world.machine.confirmed()
             await self.weigh()
@@ -218,6 +218,7 @@ class Campaign:
         await asyncio.sleep(max(0.0, WARM - plugin.age))
         self.world.usual_descriptors = plugin.descriptors()
         self.world.growth = Growth(usual=self.world.usual_descriptors)
+        await self.weigh()
 
     async def weigh(self) -> None:
         """All is well: memory and descriptors must be what they were."""

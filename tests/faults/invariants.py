@@ -95,7 +95,7 @@ class Growth:
     descriptors are those of a process to which nothing has happened: one that had to give
     some up may take them again."""
 
-    def __init__(self, settled_after: int = 2, usual: int = 0) -> None:
+    def __init__(self, settled_after: int = 1, usual: int = 0) -> None:
         self._left = settled_after
         self._usual = usual
         self.base: tuple[float, int] | None = None

@@ -4,11 +4,13 @@ what while it lives."""
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from moffett_device_plugin.api import KUBELET_CHECKPOINT
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server
@@ -69,6 +71,22 @@ class MortalKubelet(StandInKubelet):
         """Lists the pods that there are now, as the pod-resources socket does."""
         pods = self.pods.values()
         self.pod_resources.pods = {f"ml/{p.name}/main": {p.resource: [p.device_ids]} for p in pods}
+        self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        """As a kubelet from 1.20 on does before a pod's containers start."""
+        entries = [
+            {
+                "PodUID": pod.name,
+                "ContainerName": "main",
+                "ResourceName": pod.resource,
+                "DeviceIDs": {"-1": list(pod.device_ids)},
+            }
+            for pod in self.pods.values()
+        ]
+        text = json.dumps({"Data": {"PodDeviceEntries": entries, "RegisteredDevices": {}}})
+        with suppress(OSError):  # its disk may be full
+            (self.directory / KUBELET_CHECKPOINT).write_text(text)
 
     # -- dying ---------------------------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from moffett_device_plugin.api import KUBELET_CHECKPOINT
 from moffett_device_plugin.daemon import Daemon
 from moffett_device_plugin.kubelet.holdings import Holdings
 from moffett_device_plugin.kubelet.podresources import Holder, Holders
@@ -13,6 +15,7 @@ from moffett_device_plugin.resources import Resource
 from moffett_device_plugin.standin.kubelet import AdmissionError
 from moffett_device_plugin.terms import Terms
 
+from ..support.podresources import PodResources
 from ..support.running import RESOURCE, Running, on_a_loop, running
 
 CARD = "moffett.ai/spu-card"
@@ -51,3 +54,27 @@ async def test_a_card_of_which_a_pod_has_a_chip_waits_for_the_pods_end(short_dir
         it.kubelet.delete("train")
         await holdings.refresh()
         await it.until(lambda: it.kubelet.allocatable(CARD) == 2)
+
+
+@on_a_loop
+async def test_what_the_kubelet_wrote_down_counts_until_it_speaks(short_dir: Path) -> None:
+    """A node that boots with another configuration: no kubelet is there to be asked."""
+    plugins, socket = short_dir / "plugins", short_dir / "pods" / "kubelet.sock"
+    socket.parent.mkdir()
+    pods = PodResources({"ml/train/main": {RESOURCE: [["0000:36:00.0"]]}})
+    async with running(plugins) as it:
+        it.kubelet.kill()
+        entry = {"PodUID": "1", "ResourceName": RESOURCE, "DeviceIDs": {"0": ["0000:36:00.0"]}}
+        record = json.dumps({"Data": {"PodDeviceEntries": [entry]}})
+        (plugins / KUBELET_CHECKPOINT).write_text(record)
+        daemon = it.start_plugin(terms=CARDS, pod_resources=socket)
+        await it.kubelet.start()
+        await it.until(lambda: it.kubelet.capacity(CARD) == 2)
+        assert it.kubelet.allocatable(CARD) == 1, "from the first list on"
+        async with pods.serving(socket):
+            assert daemon.holdings is not None
+            await daemon.holdings.refresh()
+            assert it.kubelet.allocatable(CARD) == 1
+            pods.pods = {}
+            await daemon.holdings.refresh()
+            await it.until(lambda: it.kubelet.allocatable(CARD) == 2)

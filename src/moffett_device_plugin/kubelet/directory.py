@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..api import KUBELET_SOCKET
+from ..exhaustion import is_exhaustion
 from ..inotify import ENTRIES, Inotify, Mask
 from ..latest import Latest
 
@@ -76,7 +77,9 @@ class KubeletDirectory:
                     if (status := _status(entry)) is not None and stat.S_ISSOCK(status.st_mode)
                 }
             listing = Listing(sockets, self._made, exists=True)
-        except OSError:
+        except OSError as error:
+            if is_exhaustion(error):
+                return  # what was seen last stands
             listing = Listing(made=self._made)
         if listing != self.listing.value:
             self.listing.set(listing)

@@ -29,18 +29,22 @@ class Rhythm:
 
 
 class Holdings:
-    """`holders` is what the kubelet said last, empty until it said something; `error`
-    is why it says nothing now, None while it answers."""
+    """`holders` is what the kubelet said last; until it said something, what `recall`
+    says, which is asked whenever the kubelet was in vain. `error` is why the kubelet says
+    nothing now, None while it answers."""
 
     def __init__(
         self,
         socket: Path = SOCKET,
         rhythm: Rhythm = Rhythm(),
         ask: Callable[[], Awaitable[Holders]] | None = None,
+        recall: Callable[[], Holders] = dict,
     ) -> None:
         self.holders: Latest[Holders] = Latest({})
         self.error: str | None = None
         self._ask = ask or partial(list_holders, socket)
+        self._recall = recall
+        self._answered = False
         self._rhythm = rhythm
         self._nudged = asyncio.Event()
 
@@ -67,10 +71,14 @@ class Holdings:
             holders = await self._ask()
         except PodResourcesError as error:
             self._silent(str(error))
-            return False
+            return not self._answered and self._take(self._recall())
         if self.error is not None:
             self.error = None
             log.info("pod-resources-answer")
+        self._answered = True
+        return self._take(holders)
+
+    def _take(self, holders: Holders) -> bool:
         if holders == self.holders.value:
             return False
         self.holders.set(holders)
