@@ -31,7 +31,7 @@ from tests.support.translations import (
 MANUAL = (
     "architecture", "cdi", "comparison", "compatibility", "configuration", "containers", "doctor",
     "events", "health", "index", "install", "kubelets", "labels", "monitoring", "placement",
-    "privileges", "quickstart", "sharing", "troubleshooting", "use",
+    "privileges", "quickstart", "sharing", "troubleshooting", "upgrade", "use",
 )  # fmt: skip
 PAGES = translated()
 
