@@ -22,8 +22,9 @@ def set_up(form: Format, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # asyncio's own debug messages are about itself.
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # Others' debug messages are about themselves, hpack's one for each header.
+    for name in ("asyncio", "hpack"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Names of threads, processes and call sites are never printed: do not look them up.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # documented: docs.python.org, logging

@@ -56,3 +56,11 @@ def test_an_exception_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> N
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "ValueError" in line
+
+
+def test_debugging_tells_nothing_of_every_header(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("text", "debug")
+    logging.getLogger("hpack.hpack").debug("Decoded 8")
+    logging.getLogger("moffett_device_plugin").debug("ours")
+    assert "event=ours" in (told := capsys.readouterr().err)
+    assert "Decoded" not in told
