@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from moffett_device_plugin.grpc.client import Channel
 from moffett_device_plugin.grpc.connection import MAX_STREAMS
 from moffett_device_plugin.grpc.messages import frame as message
 from moffett_device_plugin.grpc.server import Server, Streaming, Unary
 from tests.support import http2
 from tests.support.http2 import END_STREAM, HELLO, call, frame, headers
-from tests.support.running import within
+from tests.support.running import on_a_loop, within
 
 GREETING = http2.PREFACE + http2.settings()
 
@@ -284,3 +285,29 @@ def test_a_stream_is_not_produced_for_who_does_not_read_it(short_dir: Path, wind
         await service.until(lambda: service.alive == 0)
 
     with_server(test, short_dir)
+
+
+@on_a_loop
+async def test_a_server_that_is_not_needed_any_more_answers_what_it_was_asked(
+    short_dir: Path,
+) -> None:
+    asked, permitted = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: bytes) -> bytes:
+        asked.set()
+        await permitted.wait()
+        return request.upper()
+
+    path = short_dir / "p.sock"
+    async with asyncio.TaskGroup() as tasks:
+        server = Server({"/t/Slow": Unary(slow)}, tasks)
+        listener = await asyncio.get_running_loop().create_unix_server(server.protocol, str(path))
+        busy, idle = await Channel.connect(path), await Channel.connect(path)
+        answer = asyncio.ensure_future(busy.unary("/t/Slow", b"ok", 5))
+        await within(asked.wait())
+        server.drain()
+        await within(idle.lost.wait())
+        permitted.set()
+        assert await within(answer) == b"OK"
+        await within(busy.lost.wait())
+        listener.close()

@@ -193,10 +193,15 @@ class Rig:
             await self.until_settled(0.1)
 
     async def until_gone(self) -> None:
-        """Returns when the kubelet knows that the plugin's process has ended."""
-        async with asyncio.timeout(self.options.timeout):
-            while self.registered:
-                await self.changed.after(self.changed.version)
+        """Returns when the kubelet knows that the plugin's process has ended. Raises
+        FailedError when something holds the connection open still."""
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                while self.registered:
+                    await self.changed.after(self.changed.version)
+        except TimeoutError:
+            text = f"its connection is open {self.options.timeout:g} s after its end"
+            raise FailedError(text) from None
 
     async def comes_back(self, since: float, after: str) -> Outcome:
         """Waits until it has registered and listed again, measured from `since`.
@@ -269,11 +274,23 @@ class Rig:
         if not self.running:
             raise FailedError(f"{what} ended the plugin")
         try:
-            # Some register again whenever a stream ends: the kubelet dials anew then.
-            await self.until(lambda: self.registered, "ListAndWatch stream")
-            await self.call(api.GET_OPTIONS, pb.Empty(), pb.DevicePluginOptions)
+            await self._answers()
         except (StatusError, FailedError, ExitedError) as error:
             raise FailedError(f"after {what}: {error}") from error
+
+    async def _answers(self) -> None:
+        """Some register again whenever a stream ends, sooner or later: the kubelet dials
+        anew then, and what it began before may go unanswered."""
+        while True:
+            await self.until(lambda: self.registered, "ListAndWatch stream")
+            known = len(self.kubelet.registrations)
+            try:
+                await self.call(api.GET_OPTIONS, pb.Empty(), pb.DevicePluginOptions)
+            except (StatusError, FailedError):
+                if len(self.kubelet.registrations) == known:
+                    raise
+            else:
+                return
 
     async def run(self, command: Sequence[str]) -> None:
         """One of the user's commands. Raises FailedError."""

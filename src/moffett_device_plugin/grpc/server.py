@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 HIGH_WATER = 64 * 1024
 #: A plugin is called by one kubelet, and followed by few others.
 MAX_CONNECTIONS = 256
+#: Seconds that calls under way have to end in, where no more are wanted.
+DRAIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ class Server:
         for connection in list(self._connections):
             connection.end()
 
+    def drain(self) -> None:
+        """Ends every connection as soon as the calls that it has are answered."""
+        for connection in list(self._connections):
+            connection.end_when_idle()
+
 
 class _ServerProtocol(asyncio.Protocol):
     def __init__(
@@ -82,6 +89,7 @@ class _ServerProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._unread = False  # what we wrote waits for the peer to read it
         self._drained = asyncio.Event()
+        self._draining = False
 
     # -- asyncio's callbacks ----------------------------------------------------
 
@@ -125,6 +133,12 @@ class _ServerProtocol(asyncio.Protocol):
         self._http.close()
         self._write()
         self._transport.close()
+
+    def end_when_idle(self) -> None:
+        self._draining = True
+        if self._calls:
+            asyncio.get_running_loop().call_later(DRAIN, self.end)
+        self._write()
 
     # -- calls --------------------------------------------------------------------
 
@@ -234,3 +248,5 @@ class _ServerProtocol(asyncio.Protocol):
         data = self._http.output()
         if data and not self._transport.is_closing():
             self._transport.write(data)
+        if self._draining and not self._calls and not self._http.closed:
+            self.end()

@@ -35,8 +35,13 @@ class OwnSocket:
         self.listener.unlink()
         self.listener.close_server()
 
+    def retire(self) -> None:
+        """Ends its connections, too, each once it has its answers."""
+        self.unlink()
+        self._server.drain()
+
     def close(self) -> None:
-        """Ends its connections, too."""
+        """Ends its connections, too, whatever they wait for."""
         self.unlink()
         self._server.close()
 
@@ -81,8 +86,12 @@ class OwnSockets:
         heard = [socket for socket in self._older if socket.audience.streams]
         keep = heard[-1:]
         for socket in self._older:
-            if socket not in keep:
+            if socket in keep:
+                continue
+            if socket in heard:
                 socket.close()
+            else:  # the kubelet may be in the middle of an Allocate that it began here
+                socket.retire()
         self._older = keep
 
     def unlink(self) -> None:
