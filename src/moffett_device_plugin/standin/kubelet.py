@@ -127,7 +127,11 @@ class StandInKubelet:
     def listening(self, resource: str) -> bool:
         """Whether a plugin has sent a list for it, and its stream is open."""
         found = self._resources.get(resource)
-        return found is not None and found.endpoint.channel is not None and found.lists > 0
+        if found is None or found.lists == 0:
+            return False
+        # It may be lost and still count as connected, where its end is overlooked.
+        channel = found.endpoint.channel
+        return channel is not None and not channel.lost.is_set()
 
     def endpoint(self, resource: str) -> Path | None:
         """The socket of the plugin that registered last for it."""

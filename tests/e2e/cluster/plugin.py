@@ -22,8 +22,11 @@ DEVICE_PLUGINS = "/var/lib/kubelet/device-plugins"
 SECONDS = 30.0
 
 
-def workload(name: str, spus: int = 0, *, privileged: bool = False) -> Object:
-    """Return a pod that stays, with that many devices."""
+def workload(
+    name: str, spus: int = 0, *, privileged: bool = False, restarts: bool = False
+) -> Object:
+    """Return a pod that stays, with that many devices; one that ``restarts`` does so as all
+    do that belong to something."""
     limits = {RESOURCE: spus} if spus else {}
     return {
         "apiVersion": "v1",
@@ -32,7 +35,7 @@ def workload(name: str, spus: int = 0, *, privileged: bool = False) -> Object:
         "spec": {
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
-            "restartPolicy": "Never",
+            "restartPolicy": "Always" if restarts else "Never",
             "containers": [
                 {
                     "name": "workload",
