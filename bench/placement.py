@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from moffett_device_plugin.allocation.explanation import runner_up
 from moffett_device_plugin.allocation.placement import place
 from moffett_device_plugin.allocation.topology import Tree, build_tree
+from moffett_device_plugin.commands.explanation import runner_up
+from moffett_device_plugin.devices.inventory import Snapshot, observe_bus
 from moffett_device_plugin.hardware.simulation import Faults, build, bus_scan
-from moffett_device_plugin.inventory import Snapshot, observe_bus
 
 #: Cards as real nodes have them, and the flattest tree there is: the most to merge.
 LAYOUTS = ("S30", "S4")

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from statistics import median
 
 from moffett_device_plugin.allocation.allocator import UnitAllocator
+from moffett_device_plugin.deviceplugin.service import response_of
+from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults, build, bus_scan, smi_report
-from moffett_device_plugin.health.judge import judge
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.inventory import Snapshot, observe_bus, observe_smi
-from moffett_device_plugin.kubelet.service import response_of
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.node import NodeState
-from moffett_device_plugin.resources import Resource, Sharing, divide
+from moffett_device_plugin.resources.pools import Resource, Sharing, divide
+from moffett_device_plugin.runtime.watchable import Latest
 
 CARDS = ("S30",) * 8
 REPLICAS = (1, 2, 10, 100)

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Faults, build, parse_spec
-from moffett_device_plugin.health.judge import judge
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.inventory import Snapshot, observe_bus, observe_smi
 from moffett_device_plugin.kubernetes import client, features
 from moffett_device_plugin.kubernetes.features import run_api_features
 from moffett_device_plugin.kubernetes.nodelabels import NodeLabelSink
 from moffett_device_plugin.kubernetes.settings import ApiFeatures, ApiSettings
 from moffett_device_plugin.labels.compute import ResourceFacts
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.node import NodeState
+from moffett_device_plugin.runtime.watchable import Latest
 
 from .server import Connection, Server
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from moffett_device_plugin.standin.kubelet import StandInKubelet
+from moffett_device_plugin.fake_kubelet.kubelet import StandInKubelet
 
 from .. import processes
 from ..processes import Memory

@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from .errors import ConfigurationError
-from .options import (
+from .runtime.errors import ConfigurationError
+from .settings.options import (
     CONFIG_OPTION,
     FILE_OPTIONS,
     HARDWARE_OPTIONS,
@@ -46,7 +46,7 @@ class _Version(argparse.Action):
     """Looks the build up when it is asked for, which a node never does."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from .version import build
+        from .runtime.version import build
 
         print(f"{PROGRAM} {build()}")
         parser.exit()

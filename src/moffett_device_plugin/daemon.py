@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .api import KUBELET_CHECKPOINT
-from .beside import NodeLabels, Parts, run_beside
-from .exhaustion import tell_exhaustion_once
+from .deviceplugin.kubelet_directory import KubeletDirectory
+from .deviceplugin.manager import Offers
+from .deviceplugin.plugin import Patience
+from .devices.monitor import Monitor, Pace
 from .hardware import Hardware
-from .hardware.choose import choose_hardware
-from .kubelet.directory import KubeletDirectory
-from .kubelet.plugin import Patience
-from .latest import Latest
-from .log import set_up
-from .monitor import Monitor, Pace
-from .offers import Offers
-from .settings import ServeSettings
-from .tally import Tally
+from .hardware.factory import choose_hardware
+from .integrations import NodeLabels, Parts, run_beside
+from .runtime.counters import Tally
+from .runtime.log import set_up
+from .runtime.resource_exhausted import tell_exhaustion_once
+from .runtime.watchable import Latest
+from .settings.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from .cdi.keeper import SpecKeeper
-    from .config.reload import ConfigFile
-    from .kubelet.holdings import Holdings
+    from .cdi.writer import SpecKeeper
     from .kubernetes.settings import ApiSettings
+    from .podresources.watcher import Holdings
+    from .settings.reload import ConfigFile
 
 log = logging.getLogger(__name__)
 
@@ -156,8 +156,8 @@ class Daemon:
         wanted = beside.metrics is not None or beside.api.events
         if socket is None or not (wanted or socket.parent.is_dir()):
             return
-        from .kubelet.checkpoint import recalled
-        from .kubelet.holdings import Holdings
+        from .podresources.checkpoint import recalled
+        from .podresources.watcher import Holdings
 
         # The record outlives its pods: it counts where the kubelet will be heard as well.
         record = self.settings.kubelet_dir / KUBELET_CHECKPOINT
@@ -180,7 +180,7 @@ class Daemon:
             return True
         if self._cdi is None:
             from .cdi.directory import CdiDirectory
-            from .cdi.keeper import SpecKeeper
+            from .cdi.writer import SpecKeeper
 
             kind = self.settings.terms.delivery.cdi_kind
             place = CdiDirectory(self.settings.cdi_dir, kind)

@@ -32,10 +32,10 @@ WRITE_SPEC = """
 import sys
 from pathlib import Path
 from moffett_device_plugin.cdi.directory import CdiDirectory
-from moffett_device_plugin.cdi.keeper import SpecKeeper
-from moffett_device_plugin.hardware.facts import Mount
-from moffett_device_plugin.hardware.hostroot import HostRoot
-from moffett_device_plugin.inventory import Snapshot, observe_bus
+from moffett_device_plugin.cdi.writer import SpecKeeper
+from moffett_device_plugin.hardware.types import Mount
+from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.devices.inventory import Snapshot, observe_bus
 
 root, directory, control = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 sola = Mount(str(root / "usr/local/sola-3.5.3"), "/usr/local/sola")

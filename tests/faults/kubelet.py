@@ -12,11 +12,11 @@ from typing import Any
 
 from moffett_device_plugin.api import KUBELET_CHECKPOINT
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, DEFAULT, UNTIL_1_36, Manners
+from moffett_device_plugin.fake_kubelet.kubelet import Pod, StandInKubelet
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server
-from moffett_device_plugin.kubelet.podresources import METHODS
-from moffett_device_plugin.standin.kubelet import Pod, StandInKubelet
-from moffett_device_plugin.standin.manners import CURRENT, DEFAULT, UNTIL_1_36, Manners
+from moffett_device_plugin.podresources.client import METHODS
 from tests.support.podresources import PodResources
 
 #: Where it can die, in the order in which an exchange comes by.

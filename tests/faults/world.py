@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from moffett_device_plugin.standin.kubelet import AdmissionError, Pod
+from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, Pod
 
 from . import invariants, namespaces, truth
 from .invariants import Agreement, Growth, InvariantError

@@ -17,24 +17,24 @@ from typing import Any
 
 from moffett_device_plugin import api
 from moffett_device_plugin.allocation.allocator import UnitAllocator
-from moffett_device_plugin.config.load import understood
-from moffett_device_plugin.config.sections import NodeFacts
-from moffett_device_plugin.errors import ConfigurationError
+from moffett_device_plugin.deviceplugin.service import DevicePluginService, response_of
+from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.grpc.client import Channel
 from moffett_device_plugin.grpc.messages import StatusError
 from moffett_device_plugin.grpc.server import Server
 from moffett_device_plugin.hardware.mxsmi import GarbageError, parse_select
 from moffett_device_plugin.hardware.pci import sysfs_bus_id
 from moffett_device_plugin.hardware.simulation import Faults, build, bus_scan, parse_spec
-from moffett_device_plugin.health.judge import judge
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.inventory import Snapshot, observe_bus, observe_smi
-from moffett_device_plugin.kubelet.service import DevicePluginService, response_of
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.log import text_value
-from moffett_device_plugin.node import NodeState
-from moffett_device_plugin.options import FILE_OPTIONS, RESOURCE_OPTIONS, Values
-from moffett_device_plugin.resources import divide
+from moffett_device_plugin.resources.pools import divide
+from moffett_device_plugin.runtime.errors import ConfigurationError
+from moffett_device_plugin.runtime.log import text_value
+from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.settings.load import understood
+from moffett_device_plugin.settings.options import FILE_OPTIONS, RESOURCE_OPTIONS, Values
+from moffett_device_plugin.settings.sections import NodeFacts
 
 Target = Callable[[bytes], None]
 

@@ -9,9 +9,9 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
-from moffett_device_plugin.config.tree import ROOT, Branch, Items, Node
+from moffett_device_plugin.devices.health.policy import LIMITS
 from moffett_device_plugin.hardware.mxsmi import ALL_FIELDS, parse_select
-from moffett_device_plugin.health.policy import LIMITS
+from moffett_device_plugin.settings.tree import ROOT, Branch, Items, Node
 from tests.fuzz import targets
 from tests.support import http2
 from tests.support.http2 import frame

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from moffett_device_plugin import api
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.deviceplugin.kubelet_directory import KubeletDirectory
 from moffett_device_plugin.grpc.client import Channel
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server, Streaming, Unary
-from moffett_device_plugin.kubelet.directory import KubeletDirectory
 
 IDS = ("a", "b", "c", "d")
 

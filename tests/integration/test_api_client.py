@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.kubernetes import answers
+from moffett_device_plugin.kubernetes import responses as answers
 from moffett_device_plugin.kubernetes.client import ApiClient
-from moffett_device_plugin.kubernetes.trouble import ApiError
+from moffett_device_plugin.kubernetes.errors import ApiError
 from tests.support.apiserver import (
     CLOSE,
     GARBAGE,

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
-from moffett_device_plugin.health.judge import judge
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.kubernetes.bucket import TokenBucket
 from moffett_device_plugin.kubernetes.client import ApiClient
 from moffett_device_plugin.kubernetes.condition import ConditionKeeper
+from moffett_device_plugin.kubernetes.errors import Backoff
 from moffett_device_plugin.kubernetes.events import Holders, timestamp
 from moffett_device_plugin.kubernetes.features import kept_running, run_api_features
 from moffett_device_plugin.kubernetes.nodelabels import NodeLabels, NodeLabelSink
+from moffett_device_plugin.kubernetes.rate_limiter import TokenBucket
 from moffett_device_plugin.kubernetes.reporter import EventReporter
 from moffett_device_plugin.kubernetes.settings import ApiFeatures
-from moffett_device_plugin.kubernetes.trouble import Backoff
 from moffett_device_plugin.labels.compute import ResourceFacts
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.node import NodeState
+from moffett_device_plugin.runtime.watchable import Latest
 from tests.support.apiserver import CLOSE, Answer, ApiServer, api_server, refusal
 from tests.support.running import until, within
 from tests.support.values import ids_of, snapshot_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from moffett_device_plugin.__main__ import build_parser
-from moffett_device_plugin.config.load import read_text
-from moffett_device_plugin.config.reload import ConfigFile
-from moffett_device_plugin.config.sections import NodeFacts
-from moffett_device_plugin.options import Values
+from moffett_device_plugin.settings.load import read_text
+from moffett_device_plugin.settings.options import Values
+from moffett_device_plugin.settings.reload import ConfigFile
+from moffett_device_plugin.settings.sections import NodeFacts
 from tests.support.podresources import PodResources
 from tests.support.running import on_a_loop, running, simulated, until, within
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.cdi import keeper as keeper_module
+from moffett_device_plugin.cdi import writer as keeper_module
 from moffett_device_plugin.cdi.directory import CdiDirectory, CdiError
-from moffett_device_plugin.cdi.keeper import SpecKeeper
 from moffett_device_plugin.cdi.spec import Spec
-from moffett_device_plugin.hardware.facts import Mount
+from moffett_device_plugin.cdi.writer import SpecKeeper
+from moffett_device_plugin.devices.inventory import Snapshot
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
-from moffett_device_plugin.inventory import Snapshot
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.node import NodeState
+from moffett_device_plugin.hardware.types import Mount
+from moffett_device_plugin.runtime.watchable import Latest
 from tests.support.running import until, within
 from tests.support.values import ids_of, snapshot_of, state_of
 

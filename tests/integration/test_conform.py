@@ -122,7 +122,7 @@ def test_a_plugin_that_counts_on_being_restarted_is_reported_and_not_failed() ->
     code = (
         "import sys, time; sys.argv = [sys.argv[0], sys.argv[1], 'ignores-restart']; "
         f"sys.path.insert(0, {str(TINY.parent)!r}); import asyncio, conform_plugin as tiny; "
-        "from moffett_device_plugin.kubelet.directory import KubeletDirectory\n"
+        "from moffett_device_plugin.deviceplugin.kubelet_directory import KubeletDirectory\n"
         "async def main():\n"
         "    async with asyncio.TaskGroup() as tasks:\n"
         "        plugin = tiny.Plugin(tiny.Path(sys.argv[1]), frozenset())\n"

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin import api
-from moffett_device_plugin.allocation.delivery import Delivery, Strategy
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, Pod
 from moffett_device_plugin.grpc.client import Channel
 from moffett_device_plugin.grpc.messages import StatusError
-from moffett_device_plugin.hardware.facts import Mount
-from moffett_device_plugin.hardware.hostroot import HostRoot
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Faults
-from moffett_device_plugin.resources import Resource, Sharing
-from moffett_device_plugin.selection import Selector
-from moffett_device_plugin.standin.kubelet import AdmissionError, Pod
-from moffett_device_plugin.terms import Calls, Terms
+from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.hardware.types import Mount
+from moffett_device_plugin.resources.device_list_strategy import Delivery, Strategy
+from moffett_device_plugin.resources.plugin_config import Calls, Terms
+from moffett_device_plugin.resources.pools import Resource, Sharing
+from moffett_device_plugin.resources.selector import Selector
 
 from ..support.running import RESOURCE, Running, on_a_loop, running, simulated, until
 

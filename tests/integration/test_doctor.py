@@ -20,8 +20,8 @@ from tests.support.running import RESOURCE, Running, running, simulated, within
 DOCTOR = """
 import os, sys
 from moffett_device_plugin.commands.doctor import add_arguments, run
-from moffett_device_plugin.errors import ConfigurationError
-from moffett_device_plugin.options import Parser, Values
+from moffett_device_plugin.runtime.errors import ConfigurationError
+from moffett_device_plugin.settings.options import Parser, Values
 parser = Parser(prog="doctor")
 add_arguments(parser)
 arguments = parser.parse_args(sys.argv[1:])
@@ -130,7 +130,7 @@ async def test_two_copies_of_the_plugin_are_a_warning(short_dir: Path) -> None:
 @on_a_loop
 async def test_a_plugin_that_hangs_is_told_within_its_deadline(short_dir: Path) -> None:
     """A socket that accepts and says nothing, as a stopped process does."""
-    from moffett_device_plugin.kubelet.names import new_socket_name
+    from moffett_device_plugin.deviceplugin.socket_names import new_socket_name
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

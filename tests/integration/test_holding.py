@@ -9,11 +9,11 @@ import pytest
 
 from moffett_device_plugin.api import KUBELET_CHECKPOINT
 from moffett_device_plugin.daemon import Daemon
-from moffett_device_plugin.kubelet.holdings import Holdings
-from moffett_device_plugin.kubelet.podresources import Holder, Holders
-from moffett_device_plugin.resources import Resource
-from moffett_device_plugin.standin.kubelet import AdmissionError
-from moffett_device_plugin.terms import Terms
+from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError
+from moffett_device_plugin.podresources.client import Holder, Holders
+from moffett_device_plugin.podresources.watcher import Holdings
+from moffett_device_plugin.resources.plugin_config import Terms
+from moffett_device_plugin.resources.pools import Resource
 
 from ..support.podresources import PodResources
 from ..support.running import RESOURCE, Running, on_a_loop, running

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.deviceplugin.plugin import Patience
+from moffett_device_plugin.deviceplugin.socket_names import new_socket_name
+from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, DEFAULT, UNTIL_1_36, Manners
+from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server, Unary
-from moffett_device_plugin.kubelet.names import new_socket_name
-from moffett_device_plugin.kubelet.plugin import Patience
-from moffett_device_plugin.standin.kubelet import AdmissionError
-from moffett_device_plugin.standin.manners import CURRENT, DEFAULT, UNTIL_1_36, Manners
 from tests.support.running import RESOURCE, on_a_loop, running, simulated, until, within
 
 KUBELETS = {"1.20": DEFAULT, "1.36": UNTIL_1_36, "1.37": CURRENT}

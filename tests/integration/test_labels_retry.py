@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
 
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.kubernetes.client import ApiClient
+from moffett_device_plugin.kubernetes.errors import ApiError, Backoff
 from moffett_device_plugin.kubernetes.nodelabels import NodeLabelSink
-from moffett_device_plugin.kubernetes.trouble import ApiError, Backoff
 from moffett_device_plugin.labels.compute import ResourceFacts
 from moffett_device_plugin.labels.follow import follow_labels
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.node import NodeState
+from moffett_device_plugin.runtime.watchable import Latest
 from tests.support.running import on_a_loop, within
 
 

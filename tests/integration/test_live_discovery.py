@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.hardware import hostroot, uevents
-from moffett_device_plugin.hardware.hostroot import HostRoot
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.inventory import Device
-from moffett_device_plugin.monitor import Monitor, Pace
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.inventory import Device
+from moffett_device_plugin.devices.monitor import Monitor, Pace
+from moffett_device_plugin.hardware import sysfs_hardware as hostroot
+from moffett_device_plugin.hardware import uevents
+from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
 from tests.support.fakehost import FATAL, FakeHost
 from tests.support.running import until
 

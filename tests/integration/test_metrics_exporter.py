@@ -12,12 +12,12 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from moffett_device_plugin.daemon import Daemon
-from moffett_device_plugin.hardware.facts import SmiReport
 from moffett_device_plugin.hardware.simulated import SimulatedNode
-from moffett_device_plugin.kubelet.holdings import Holdings, Rhythm
+from moffett_device_plugin.hardware.types import SmiReport
 from moffett_device_plugin.metrics.address import Address
 from moffett_device_plugin.metrics.exporter import Exporter
-from moffett_device_plugin.metrics.pulse import Pulse
+from moffett_device_plugin.metrics.heartbeat import Pulse
+from moffett_device_plugin.podresources.watcher import Holdings, Rhythm
 from tests.support.podresources import PodResources
 from tests.support.running import RESOURCE, Running, running, simulated, within
 

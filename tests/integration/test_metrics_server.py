@@ -14,14 +14,14 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from moffett_device_plugin.latest import Latest
 from moffett_device_plugin.metrics import server
 from moffett_device_plugin.metrics.address import Address
-from moffett_device_plugin.metrics.pulse import Pulse
+from moffett_device_plugin.metrics.heartbeat import Pulse
 from moffett_device_plugin.metrics.server import Limits, MetricsServer
 from moffett_device_plugin.metrics.view import View
-from moffett_device_plugin.resources import divide
-from moffett_device_plugin.tally import Tally
+from moffett_device_plugin.resources.pools import divide
+from moffett_device_plugin.runtime.counters import Tally
+from moffett_device_plugin.runtime.watchable import Latest
 from tests.support.values import state_of
 
 LOOPBACK = Address("127.0.0.1", 0)

@@ -12,13 +12,13 @@ import pytest
 
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server, Unary
-from moffett_device_plugin.kubelet.holdings import Holdings, Rhythm
-from moffett_device_plugin.kubelet.podresources import (
+from moffett_device_plugin.podresources.client import (
     Holder,
     Holders,
     PodResourcesError,
     list_holders,
 )
+from moffett_device_plugin.podresources.watcher import Holdings, Rhythm
 from tests.support.podresources import V1, V1ALPHA1, PodResources
 
 SPU = "moffett.ai/spu"

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.__main__ import build_parser
-from moffett_device_plugin.config import reload
-from moffett_device_plugin.config.reload import ConfigFile
-from moffett_device_plugin.config.sections import NodeFacts
-from moffett_device_plugin.errors import ConfigurationError
-from moffett_device_plugin.options import Values
+from moffett_device_plugin.runtime.errors import ConfigurationError
+from moffett_device_plugin.settings import reload
+from moffett_device_plugin.settings.options import Values
+from moffett_device_plugin.settings.reload import ConfigFile
+from moffett_device_plugin.settings.sections import NodeFacts
 
 from ..support.running import RESOURCE, Running, on_a_loop, running, simulated, until, within
 

@@ -173,7 +173,7 @@ def test_the_daemon_imports_nothing_that_it_does_not_need() -> None:
     code = (
         "import sys; sys.modules['ssl'] = None; import moffett_device_plugin.__main__,"
         " moffett_device_plugin.commands.serve, moffett_device_plugin.daemon,"
-        " moffett_device_plugin.hardware.hostroot; print(' '.join(sys.modules))"
+        " moffett_device_plugin.hardware.sysfs_hardware; print(' '.join(sys.modules))"
     )
     import subprocess
 

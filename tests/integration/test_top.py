@@ -27,8 +27,8 @@ from tests.support.running import RESOURCE, within
 TOP = """
 import os, sys
 from moffett_device_plugin.commands.top import add_arguments, run
-from moffett_device_plugin.errors import ConfigurationError
-from moffett_device_plugin.options import Parser, Values
+from moffett_device_plugin.runtime.errors import ConfigurationError
+from moffett_device_plugin.settings.options import Parser, Values
 parser = Parser(prog="top")
 add_arguments(parser)
 arguments = parser.parse_args(sys.argv[1:])

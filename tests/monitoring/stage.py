@@ -21,18 +21,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from moffett_device_plugin.daemon import Daemon
-from moffett_device_plugin.hardware.facts import SmiDevice, SmiReport
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, StandInKubelet
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Layout, build, parse_spec
-from moffett_device_plugin.health.policy import HealthPolicy
+from moffett_device_plugin.hardware.types import SmiDevice, SmiReport
 from moffett_device_plugin.metrics.address import Address
-from moffett_device_plugin.settings import (
+from moffett_device_plugin.settings.settings import (
     BesideSettings,
     HardwareSettings,
     LogSettings,
     ServeSettings,
 )
-from moffett_device_plugin.standin.kubelet import AdmissionError, StandInKubelet
 from tests.support.podresources import PodResources
 
 SPU = "moffett.ai/spu"

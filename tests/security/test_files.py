@@ -12,14 +12,14 @@ import pytest
 
 from moffett_device_plugin.cdi.directory import CdiDirectory
 from moffett_device_plugin.cdi.spec import build_spec
-from moffett_device_plugin.config.document import MAX_VALUES, parse
-from moffett_device_plugin.config.load import read
 from moffett_device_plugin.doctor import bundle, redact
 from moffett_device_plugin.doctor.redact import Redactor
-from moffett_device_plugin.errors import ConfigurationError
 from moffett_device_plugin.hardware.simulated import write_control
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.labels.nfd import FeatureFile
+from moffett_device_plugin.runtime.errors import ConfigurationError
+from moffett_device_plugin.settings.document import MAX_VALUES, parse
+from moffett_device_plugin.settings.load import read
 from tests.security.limits import an_end
 from tests.support.values import snapshot_of
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.errors import ConfigurationError
-from moffett_device_plugin.kubernetes.answers import refusal as refusal_of
 from moffett_device_plugin.kubernetes.client import ApiClient
+from moffett_device_plugin.kubernetes.errors import ApiError, Backoff
+from moffett_device_plugin.kubernetes.responses import refusal as refusal_of
 from moffett_device_plugin.kubernetes.settings import check_url
-from moffett_device_plugin.kubernetes.trouble import ApiError, Backoff
 from moffett_device_plugin.metrics.server import Limits
+from moffett_device_plugin.runtime.errors import ConfigurationError
 from tests.integration.test_metrics_server import serving
 from tests.support.apiserver import GARBAGE, Answer, ApiServer, api_server, refusal
 from tests.support.running import on_a_loop, within

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from moffett_device_plugin.devices.inventory import observe_smi
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware import SmiError
 from moffett_device_plugin.hardware.elf import interpreter_of
 from moffett_device_plugin.hardware.mxsmi import GarbageError, parse_select
 from moffett_device_plugin.hardware.process import MAX_OUTPUT, CommandError, Runner
 from moffett_device_plugin.hardware.smi_command import SmiCommand, launch_of
-from moffett_device_plugin.inventory import observe_smi
 from moffett_device_plugin.metrics.exposition import render
 from moffett_device_plugin.metrics.families import collect
 from moffett_device_plugin.metrics.view import View
-from moffett_device_plugin.node import NodeState
-from moffett_device_plugin.tally import Tally
+from moffett_device_plugin.runtime.counters import Tally
 from tests.security.limits import an_end
 from tests.support.fakehost import FakeHost
 from tests.support.values import state_of

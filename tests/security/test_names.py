@@ -17,29 +17,29 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from moffett_device_plugin.allocation.grant import grant
+from moffett_device_plugin.allocation.allocate_result import grant
 from moffett_device_plugin.cdi.directory import CdiDirectory
 from moffett_device_plugin.cdi.names import annotation, device_name, qualified
 from moffett_device_plugin.cdi.spec import build_spec
 from moffett_device_plugin.commands.top_rows import cells, rows_of
+from moffett_device_plugin.deviceplugin.service import response_of
+from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.doctor.findings import bad
 from moffett_device_plugin.doctor.report import line
-from moffett_device_plugin.hardware.hostroot import HostRoot
 from moffett_device_plugin.hardware.mxsmi import parse_select
+from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
 from moffett_device_plugin.hardware.uevents import concerns_devices
-from moffett_device_plugin.health.judge import judge
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.inventory import Snapshot, observe_bus, observe_smi
-from moffett_device_plugin.kubelet.podresources import Holder
-from moffett_device_plugin.kubelet.service import response_of
 from moffett_device_plugin.labels.compute import ResourceFacts, labels_of
-from moffett_device_plugin.log import fields_of, set_up, text_value
 from moffett_device_plugin.metrics.exposition import Format, render
 from moffett_device_plugin.metrics.families import collect
 from moffett_device_plugin.metrics.view import View
-from moffett_device_plugin.node import NodeState
-from moffett_device_plugin.resources import Resource, divide
-from moffett_device_plugin.tally import Tally
+from moffett_device_plugin.podresources.client import Holder
+from moffett_device_plugin.resources.pools import Resource, divide
+from moffett_device_plugin.runtime.counters import Tally
+from moffett_device_plugin.runtime.log import fields_of, set_up, text_value
 from tests.support.fakehost import FakeHost
 
 #: Markup, quotes, shells, paths, a terminal's commands in both their forms, a word that is

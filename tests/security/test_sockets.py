@@ -12,12 +12,12 @@ import pytest
 
 from moffett_device_plugin import api
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.deviceplugin.kubelet_directory import KubeletDirectory
+from moffett_device_plugin.deviceplugin.listener import Listener
+from moffett_device_plugin.deviceplugin.socket_names import new_socket_name, socket_prefix
 from moffett_device_plugin.grpc import server as grpc_server
 from moffett_device_plugin.grpc.client import Channel
 from moffett_device_plugin.grpc.server import Server, Streaming, Unary
-from moffett_device_plugin.kubelet.directory import KubeletDirectory
-from moffett_device_plugin.kubelet.listener import Listener
-from moffett_device_plugin.kubelet.names import new_socket_name, socket_prefix
 from tests.support.running import RESOURCE, on_a_loop, running, within
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from moffett_device_plugin.kubernetes.settings import ApiSettings
-from moffett_device_plugin.latest import Latest
+from moffett_device_plugin.runtime.watchable import Latest
 from tests.support.certificates import Issued, issue
 from tests.support.running import until
 

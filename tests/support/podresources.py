@@ -10,7 +10,7 @@ from pathlib import Path
 
 from moffett_device_plugin.api import podresources_pb2 as pb
 from moffett_device_plugin.grpc.server import Server, Unary
-from moffett_device_plugin.kubelet.podresources import METHODS
+from moffett_device_plugin.podresources.client import METHODS
 
 V1, V1ALPHA1 = METHODS
 #: namespace/pod/container -> resource -> the unit ids of each entry of that resource.

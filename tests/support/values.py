@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import (
     Faults,
     build,
@@ -9,10 +13,6 @@ from moffett_device_plugin.hardware.simulation import (
     parse_spec,
     smi_report,
 )
-from moffett_device_plugin.health.judge import judge
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.inventory import Snapshot, observe_bus, observe_smi
-from moffett_device_plugin.node import NodeState
 
 
 def snapshot_of(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.errors import ConfigurationError
+from moffett_device_plugin.kubernetes.errors import ApiError, Backoff, Trouble
 from moffett_device_plugin.kubernetes.settings import ApiSettings, api_settings, check_url
-from moffett_device_plugin.kubernetes.trouble import ApiError, Backoff, Trouble
+from moffett_device_plugin.runtime.errors import ConfigurationError
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 

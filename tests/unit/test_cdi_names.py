@@ -16,7 +16,7 @@ from moffett_device_plugin.cdi.names import (
     qualified,
     split_kind,
 )
-from moffett_device_plugin.errors import ConfigurationError
+from moffett_device_plugin.runtime.errors import ConfigurationError
 
 LEGAL_DEVICE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.:]*[A-Za-z0-9])?")
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/

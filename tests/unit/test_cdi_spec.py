@@ -10,12 +10,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from moffett_device_plugin.cards import cards_of
 from moffett_device_plugin.cdi.names import IllegalNameError
 from moffett_device_plugin.cdi.spec import Spec, Version, build_spec, to_text
-from moffett_device_plugin.hardware.facts import DeviceNode, Mount
+from moffett_device_plugin.devices.cards import cards_of
+from moffett_device_plugin.devices.inventory import Snapshot
 from moffett_device_plugin.hardware.simulation import Faults
-from moffett_device_plugin.inventory import Snapshot
+from moffett_device_plugin.hardware.types import DeviceNode, Mount
 from tests.support.values import ids_of, snapshot_of
 
 SCHEMA = json.loads((Path(__file__).parent / "cdi_schema.json").read_text())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.kubelet.checkpoint import holders_in, recalled
-from moffett_device_plugin.kubelet.podresources import Holder
+from moffett_device_plugin.podresources.checkpoint import holders_in, recalled
+from moffett_device_plugin.podresources.client import Holder
 
 
 def entry(uid: str, devices: object, resource: str = "moffett.ai/spu") -> dict[str, object]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.__main__ import build_parser, main
-from moffett_device_plugin.settings import ServeSettings, Values, serve_settings
+from moffett_device_plugin.settings.settings import ServeSettings, Values, serve_settings
 from tests.support.fakehost import FakeHost
 
 

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from moffett_device_plugin.__main__ import build_parser, main
-from moffett_device_plugin.config.load import understood
-from moffett_device_plugin.config.schema import schema
-from moffett_device_plugin.config.sections import NodeFacts
-from moffett_device_plugin.errors import ConfigurationError
-from moffett_device_plugin.options import Values
-from moffett_device_plugin.settings import ServeSettings
+from moffett_device_plugin.runtime.errors import ConfigurationError
+from moffett_device_plugin.settings.load import understood
+from moffett_device_plugin.settings.options import Values
+from moffett_device_plugin.settings.schema import schema
+from moffett_device_plugin.settings.sections import NodeFacts
+from moffett_device_plugin.settings.settings import ServeSettings
 
 FILE = Path("c.yaml")
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from moffett_device_plugin.conformance.grants import missing_paths, wrong_grant
 from moffett_device_plugin.conformance.outcome import FailedError
 from moffett_device_plugin.conformance.preference import check_choice
 from moffett_device_plugin.conformance.registration import wrong_resource_name
-from moffett_device_plugin.errors import ConfigurationError
-from moffett_device_plugin.options import Parser, Values
+from moffett_device_plugin.runtime.errors import ConfigurationError
+from moffett_device_plugin.settings.options import Parser, Values
 
 GOOD = ["moffett.ai/spu", "nvidia.com/mig-1g.5gb", "a/b", "x.example.com/A_b.c-1"]
 BAD = [

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from moffett_device_plugin.hardware.facts import BusScan, PciFunction
-from moffett_device_plugin.hardware.hostroot import HostRoot
 from moffett_device_plugin.hardware.sysfs import read_function
+from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.hardware.types import BusScan, PciFunction
 from tests.support.fakehost import FakeHost
 
 

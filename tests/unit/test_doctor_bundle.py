@@ -17,8 +17,8 @@ from moffett_device_plugin.doctor.examine import examine
 from moffett_device_plugin.doctor.findings import bad
 from moffett_device_plugin.doctor.holders import Held
 from moffett_device_plugin.doctor.redact import MASK, Redactor
-from moffett_device_plugin.kubelet.podresources import Holder
-from moffett_device_plugin.options import Values
+from moffett_device_plugin.podresources.client import Holder
+from moffett_device_plugin.settings.options import Values
 from tests.support.fakehost import FakeHost
 from tests.unit.test_doctor_checks import parsed
 

@@ -16,17 +16,17 @@ import pytest
 from moffett_device_plugin.commands.doctor import add_arguments
 from moffett_device_plugin.doctor import container, plugin, pods
 from moffett_device_plugin.doctor.checks import all_checks
+from moffett_device_plugin.doctor.context import Place, Site
 from moffett_device_plugin.doctor.examine import examine
 from moffett_device_plugin.doctor.findings import Finding, Level
 from moffett_device_plugin.doctor.holders import Held
 from moffett_device_plugin.doctor.report import as_json, line
 from moffett_device_plugin.doctor.run import run_checks
-from moffett_device_plugin.doctor.site import Place, Site
-from moffett_device_plugin.errors import ConfigurationError
 from moffett_device_plugin.hardware.simulation import NODE, Faults
-from moffett_device_plugin.kubelet.podresources import Holder
-from moffett_device_plugin.options import Parser
-from moffett_device_plugin.resources import Resource, Sharing
+from moffett_device_plugin.podresources.client import Holder
+from moffett_device_plugin.resources.pools import Resource, Sharing
+from moffett_device_plugin.runtime.errors import ConfigurationError
+from moffett_device_plugin.settings.options import Parser
 from tests.support.fakehost import FakeHost
 from tests.support.values import state_of
 

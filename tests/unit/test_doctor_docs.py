@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from moffett_device_plugin.devices.health.evaluate import RECOVERING
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.health.rules import RULES
 from moffett_device_plugin.doctor.checks import all_checks
+from moffett_device_plugin.doctor.context import Site
 from moffett_device_plugin.doctor.health import REMEDIES
-from moffett_device_plugin.doctor.site import Site
-from moffett_device_plugin.health.judge import RECOVERING
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.health.rules import RULES
-from moffett_device_plugin.settings import HardwareSettings
+from moffett_device_plugin.settings.settings import HardwareSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Parts that are not the daemon: what they log, no user sees.

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.health.reasons import Reason, Verdict
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
-from moffett_device_plugin.health.judge import judge
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.health.reasons import Reason, Verdict
 from moffett_device_plugin.kubernetes.condition import condition_of
 from moffett_device_plugin.kubernetes.events import (
     MAX_MESSAGE,
@@ -19,7 +20,6 @@ from moffett_device_plugin.kubernetes.events import (
     event_object,
     events_between,
 )
-from moffett_device_plugin.node import NodeState
 from tests.support.values import ids_of, snapshot_of, state_of
 
 IDS = ids_of("2xS30")

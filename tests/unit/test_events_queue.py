@@ -7,9 +7,9 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moffett_device_plugin.kubernetes.bucket import TokenBucket
 from moffett_device_plugin.kubernetes.eventqueue import MAX_WAITING, EventQueue
 from moffett_device_plugin.kubernetes.events import MAX_MESSAGE, HealthEvent, Occurrence
+from moffett_device_plugin.kubernetes.rate_limiter import TokenBucket
 
 NIGHT = 1_790_000_000.0
 

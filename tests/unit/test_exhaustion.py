@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.exhaustion import tell_exhaustion_once
-from moffett_device_plugin.hardware.hostroot import HostRoot
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.monitor import Monitor
 from moffett_device_plugin.hardware.probes import Probes
 from moffett_device_plugin.hardware.smi_command import launch_of
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.monitor import Monitor
+from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.runtime.resource_exhausted import tell_exhaustion_once
 from tests.support.fakehost import FakeHost
 from tests.support.running import on_a_loop, within
 

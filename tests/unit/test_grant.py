@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from moffett_device_plugin.allocation.allocate_result import RefusalError, UnknownDeviceError, grant
 from moffett_device_plugin.allocation.allocator import UnitAllocator
-from moffett_device_plugin.allocation.grant import RefusalError, UnknownDeviceError, grant
 from moffett_device_plugin.allocation.placement import PlacementError
-from moffett_device_plugin.hardware.facts import DeviceNode
 from moffett_device_plugin.hardware.simulation import Faults
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.resources import divide
+from moffett_device_plugin.hardware.types import DeviceNode
+from moffett_device_plugin.resources.pools import divide
+from moffett_device_plugin.runtime.watchable import Latest
 from tests.support.values import ids_of, state_of
 
 IDS = ids_of("2xS30")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.errors import ConfigurationError
+from moffett_device_plugin.devices.health.evaluate import RECOVERING, Memories, judge
+from moffett_device_plugin.devices.health.policy import HealthPolicy, parse_rules
+from moffett_device_plugin.devices.health.reasons import Verdict
+from moffett_device_plugin.devices.health.rules import RULES, Rule
+from moffett_device_plugin.devices.inventory import Snapshot, observe_silence
 from moffett_device_plugin.hardware.simulation import NODE, Faults
-from moffett_device_plugin.health.judge import RECOVERING, Memories, judge
-from moffett_device_plugin.health.policy import HealthPolicy, parse_rules
-from moffett_device_plugin.health.reasons import Verdict
-from moffett_device_plugin.health.rules import RULES, Rule
-from moffett_device_plugin.inventory import Snapshot, observe_silence
+from moffett_device_plugin.runtime.errors import ConfigurationError
 from tests.support.values import ids_of, snapshot_of
 
 CHIP, OTHER = ids_of("2xS4")

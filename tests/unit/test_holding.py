@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from moffett_device_plugin.allocation.allocate_result import RefusalError
 from moffett_device_plugin.allocation.allocator import UnitAllocator
-from moffett_device_plugin.allocation.grant import RefusalError
-from moffett_device_plugin.holding import hold_back
-from moffett_device_plugin.kubelet.podresources import Holder, Holders
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.resources import Division, Resource, Sharing, divide
+from moffett_device_plugin.podresources.client import Holder, Holders
+from moffett_device_plugin.resources.conflicts import hold_back
+from moffett_device_plugin.resources.pools import Division, Resource, Sharing, divide
+from moffett_device_plugin.runtime.watchable import Latest
 
 from ..support.values import state_of
 

@@ -6,7 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from moffett_device_plugin.hardware.facts import BusScan, SmiDevice, SmiReport, Telemetry
+from moffett_device_plugin.devices.inventory import (
+    Snapshot,
+    observe_bus,
+    observe_silence,
+    observe_smi,
+)
 from moffett_device_plugin.hardware.simulation import (
     Faults,
     build,
@@ -14,7 +19,7 @@ from moffett_device_plugin.hardware.simulation import (
     parse_spec,
     smi_report,
 )
-from moffett_device_plugin.inventory import Snapshot, observe_bus, observe_silence, observe_smi
+from moffett_device_plugin.hardware.types import BusScan, SmiDevice, SmiReport, Telemetry
 from tests.support.values import ids_of, snapshot_of
 
 LAYOUT = build(parse_spec("2xS30"))

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from moffett_device_plugin.hardware.facts import SmiReport
-from moffett_device_plugin.inventory import Snapshot, observe_silence, observe_smi
-from moffett_device_plugin.journal import tell_changes
-from moffett_device_plugin.node import NodeState
+from moffett_device_plugin.devices.inventory import Snapshot, observe_silence, observe_smi
+from moffett_device_plugin.devices.state import NodeState
+from moffett_device_plugin.devices.transition_log import tell_changes
+from moffett_device_plugin.hardware.types import SmiReport
 
 Look = Callable[[Snapshot], Snapshot]
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moffett_device_plugin.hardware.facts import Telemetry
+from moffett_device_plugin.devices.inventory import Device
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import NODE, Faults
-from moffett_device_plugin.inventory import Device
+from moffett_device_plugin.hardware.types import Telemetry
 from moffett_device_plugin.labels.compute import LABELS, ResourceFacts, labels_of, legal, still_true
-from moffett_device_plugin.node import NodeState
 from tests.support.values import ids_of, snapshot_of, state_of
 
 LEGAL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from moffett_device_plugin.kubelet.podresources import Holder
 from moffett_device_plugin.labels.compute import ResourceFacts
 from moffett_device_plugin.labels.facts import facts_of, holders_by_device
-from moffett_device_plugin.resources import Division, Resource, Sharing, divide
+from moffett_device_plugin.podresources.client import Holder
+from moffett_device_plugin.resources.pools import Division, Resource, Sharing, divide
 from tests.support.values import ids_of, state_of
 
 IDS = ids_of("2xS30")

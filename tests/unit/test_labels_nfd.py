@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.labels.compute import ResourceFacts, labels_of
 from moffett_device_plugin.labels.follow import follow_labels
 from moffett_device_plugin.labels.nfd import FeatureFile
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.node import NodeState
+from moffett_device_plugin.runtime.watchable import Latest
 from tests.support.running import until
 from tests.support.values import ids_of, snapshot_of, state_of
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from moffett_device_plugin.log import set_up
+from moffett_device_plugin.runtime.log import set_up
 
 EVIL = 'serial "x"\nlevel=error event=fake \x1b[31m'
 

@@ -15,18 +15,18 @@ from prometheus_client.openmetrics.exposition import generate_latest as library_
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from moffett_device_plugin.cards import cards_of
+from moffett_device_plugin.devices.cards import cards_of
+from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.inventory import observe_silence
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import NODE, Faults
-from moffett_device_plugin.health.judge import judge
-from moffett_device_plugin.health.policy import HealthPolicy
-from moffett_device_plugin.inventory import observe_silence
-from moffett_device_plugin.kubelet.podresources import Holder
 from moffett_device_plugin.metrics.exposition import negotiate, render
 from moffett_device_plugin.metrics.families import collect
 from moffett_device_plugin.metrics.view import View
-from moffett_device_plugin.node import NodeState
-from moffett_device_plugin.resources import Resource, Sharing, divide
-from moffett_device_plugin.tally import Tally
+from moffett_device_plugin.podresources.client import Holder
+from moffett_device_plugin.resources.pools import Resource, Sharing, divide
+from moffett_device_plugin.runtime.counters import Tally
 from tests.support.values import ids_of, snapshot_of, state_of
 
 SPU = "moffett.ai/spu"

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from moffett_device_plugin.errors import ConfigurationError
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.metrics.address import Address, parse_address
-from moffett_device_plugin.metrics.pulse import Pulse
+from moffett_device_plugin.metrics.heartbeat import Pulse
 from moffett_device_plugin.metrics.readiness import unready
 from moffett_device_plugin.metrics.view import View
-from moffett_device_plugin.node import NodeState
-from moffett_device_plugin.resources import Resource, divide
-from moffett_device_plugin.tally import Tally
+from moffett_device_plugin.resources.pools import Resource, divide
+from moffett_device_plugin.runtime.counters import Tally
+from moffett_device_plugin.runtime.errors import ConfigurationError
 from tests.support.values import state_of
 
 BOTH = tuple(Resource(f"moffett.ai/{name}") for name in ("a", "b"))

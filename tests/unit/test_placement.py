@@ -9,12 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moffett_device_plugin.allocation.placement import (
-    PlacementError,
-    Policy,
-    place,
-    total_distance,
-)
+from moffett_device_plugin.allocation.placement import PlacementError, Policy, place, total_distance
 from moffett_device_plugin.allocation.topology import COSTS, Level, Tree, build_tree, distances
 from tests.support.values import ids_of, snapshot_of
 

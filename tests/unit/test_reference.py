@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from moffett_device_plugin.config.reference import differences, reference, texts
+from moffett_device_plugin.settings.reference import differences, reference, texts
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

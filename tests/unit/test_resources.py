@@ -10,16 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moffett_device_plugin.allocation.allocate_result import RefusalError, UnknownDeviceError
 from moffett_device_plugin.allocation.allocator import UnitAllocator
-from moffett_device_plugin.allocation.grant import RefusalError, UnknownDeviceError
 from moffett_device_plugin.allocation.placement import PlacementError, place
 from moffett_device_plugin.allocation.replicas import place_replicas
 from moffett_device_plugin.allocation.topology import build_tree
-from moffett_device_plugin.errors import ConfigurationError
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
-from moffett_device_plugin.latest import Latest
-from moffett_device_plugin.node import NodeState
-from moffett_device_plugin.resources import (
+from moffett_device_plugin.resources.pools import (
     Division,
     Resource,
     Sharing,
@@ -27,7 +25,9 @@ from moffett_device_plugin.resources import (
     check_disjoint,
     divide,
 )
-from moffett_device_plugin.selection import Selector
+from moffett_device_plugin.resources.selector import Selector
+from moffett_device_plugin.runtime.errors import ConfigurationError
+from moffett_device_plugin.runtime.watchable import Latest
 
 from ..support.values import state_of
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.hardware import SmiError
-from moffett_device_plugin.hardware.facts import SmiReport
-from moffett_device_plugin.hardware.hostroot import HostRoot
 from moffett_device_plugin.hardware.smi_command import Launch, SmiCommand, launch_of
+from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.hardware.types import SmiReport
 from tests.support.fakehost import FakeHost
 
 ROW = "0, 0:36:00.0, 2023"

@@ -20,9 +20,9 @@ from moffett_device_plugin.commands.top_view import (
     page_size,
     table_of,
 )
-from moffett_device_plugin.hardware.facts import Telemetry
 from moffett_device_plugin.hardware.simulation import NODE, Faults
-from moffett_device_plugin.kubelet.podresources import Holder
+from moffett_device_plugin.hardware.types import Telemetry
+from moffett_device_plugin.podresources.client import Holder
 from tests.support.values import state_of
 
 FIRST, SECOND = "2023243080101", "2023243080102"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from ..hardware.facts import Mount
-from ..inventory import Device
-from ..latest import Latest
-from ..node import NodeState
-from ..resources import REPLICA_MARK, Division, Unit, base_of
-from .delivery import Delivery
-from .grant import Grant, RefusalError, UnknownDeviceError, grant, why_sick
+from ..devices.inventory import Device
+from ..devices.state import NodeState
+from ..hardware.types import Mount
+from ..resources.device_list_strategy import Delivery
+from ..resources.pools import REPLICA_MARK, Division, Unit, base_of
+from ..runtime.watchable import Latest
+from .allocate_result import Grant, RefusalError, UnknownDeviceError, grant, why_sick
 from .placement import Placement, PlacementError, place
 from .replicas import place_replicas
 from .topology import Tree, build_tree, with_cards

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..resources import REPLICA_MARK, base_of
+from ..resources.pools import REPLICA_MARK, base_of
 from .placement import PlacementError, Policy, place
 from .topology import Tree
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
-from ..inventory import Device
+from ..devices.inventory import Device
 
 
 class Level(IntEnum):

@@ -10,7 +10,7 @@ import re
 from binascii import crc32
 from collections.abc import Sequence
 
-from ..errors import ConfigurationError
+from ..runtime.errors import ConfigurationError
 
 DEFAULT_KIND = "moffett.ai/spu"
 #: The device that stands for all devices of a node.

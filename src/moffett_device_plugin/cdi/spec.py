@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from ..cards import cards_of
-from ..hardware.facts import DeviceNode, Mount
-from ..inventory import Device, Snapshot
+from ..devices.cards import cards_of
+from ..devices.inventory import Device, Snapshot
+from ..hardware.types import DeviceNode, Mount
 from .names import ALL, DEFAULT_KIND, device_name, split_kind
 
 Spec = Mapping[str, Any]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError
-from ..options import (
+from ..runtime.errors import ConfigurationError
+from ..settings.options import (
     CONFIG_OPTION,
     FILE_OPTIONS,
     NODE_NAME,
@@ -21,8 +21,8 @@ from ..options import (
 )
 
 if TYPE_CHECKING:
-    from ..config.sections import Part
-    from ..resources import Resource
+    from ..resources.pools import Resource
+    from ..settings.sections import Part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,20 +48,20 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
         case "show":
             return _show(values, arguments.node_label)
         case "reference":
-            from ..config.reference import reference
+            from ..settings.reference import reference
 
             print(reference(), end="")
             return 0
         case _:
-            from ..config.schema import schema
+            from ..settings.schema import schema
 
             print(json.dumps(schema(), indent=2))
             return 0
 
 
 def _check(path: Path, values: Values) -> int:
-    from ..config.load import read
-    from ..config.sections import node_sections
+    from ..settings.load import read
+    from ..settings.sections import node_sections
 
     configuration = read(path)
     # What this machine's environment says is not what the file is checked for.
@@ -72,9 +72,9 @@ def _check(path: Path, values: Values) -> int:
 
 
 def _show(values: Values, labels: list[str]) -> int:
-    from ..config.load import read
-    from ..config.sections import NodeFacts
-    from ..settings import serve_settings
+    from ..settings.load import read
+    from ..settings.sections import NodeFacts
+    from ..settings.settings import serve_settings
 
     values = values.over(None, here=False)
     path = values[CONFIG_OPTION]
@@ -101,7 +101,7 @@ def _section_of(option: Option) -> str:
 
 def _lines(values: Values, resources: tuple[Resource, ...]) -> Iterator[str]:
     """The file that would say all this, with a comment on where each value is from."""
-    from ..config.sections import Part
+    from ..settings.sections import Part
 
     yield "version: v1"
     section = ""
@@ -120,7 +120,7 @@ def _lines(values: Values, resources: tuple[Resource, ...]) -> Iterator[str]:
 
 
 def _resource_lines(values: Values, item: Part | None, resource: Resource) -> Iterator[str]:
-    from ..settings import SELECTOR_KEYS
+    from ..settings.settings import SELECTOR_KEYS
 
     start, section = "- ", ""
     for option in RESOURCE_OPTIONS:
@@ -149,7 +149,7 @@ def _resource_lines(values: Values, item: Part | None, resource: Resource) -> It
 
 
 def _entry(option: Option, indent: str, key: str, text: str, origin: str) -> Iterator[str]:
-    from ..config.tree import takes_list, takes_mapping
+    from ..settings.tree import takes_list, takes_mapping
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if takes_mapping(option) and parts:

@@ -16,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError
-from ..options import Values
+from ..runtime.errors import ConfigurationError
+from ..settings.options import Values
 
 # What checks and what draws is imported when that is done: the parser of every
 # command's help comes by here.

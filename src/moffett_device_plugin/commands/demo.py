@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..daemon import Daemon
+from ..devices.health.policy import HealthPolicy
+from ..fake_kubelet.kubelet import Pod, StandInKubelet, nodes_given
 from ..hardware.simulated import SimulatedNode
 from ..hardware.simulation import build, parse_spec
-from ..health.policy import HealthPolicy
-from ..log import quiet
-from ..resources import DEFAULT_RESOURCE
-from ..settings import HardwareSettings, LogSettings, ServeSettings
-from ..standin.kubelet import Pod, StandInKubelet, nodes_given
+from ..resources.pools import DEFAULT_RESOURCE
+from ..runtime.log import quiet
+from ..settings.settings import HardwareSettings, LogSettings, ServeSettings
 
 SPEC = "2xS30"
 RECOVERY_SECONDS = 1.0

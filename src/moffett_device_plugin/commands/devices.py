@@ -8,12 +8,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ..hardware.choose import choose_hardware
-from ..inventory import Device
-from ..log import quiet
-from ..monitor import Monitor
-from ..node import NodeState
-from ..settings import Values, hardware_settings, health_policy
+from ..devices.inventory import Device
+from ..devices.monitor import Monitor
+from ..devices.state import NodeState
+from ..hardware.factory import choose_hardware
+from ..runtime.log import quiet
+from ..settings.settings import Values, hardware_settings, health_policy
 
 
 def run(values: Values, output: str) -> int:

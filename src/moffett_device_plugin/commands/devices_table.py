@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..inventory import Device
-from ..node import NodeState
+from ..devices.inventory import Device
+from ..devices.state import NodeState
 
 WIDTH_OF_A_PIPE = 200
 

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ..errors import ConfigurationError
-from ..options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, Values, add_options
+from ..runtime.errors import ConfigurationError
+from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, Values, add_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..doctor.context import Site
     from ..doctor.findings import Finding
-    from ..doctor.site import Site
 
 #: Seconds for all that goes into the bundle.
 GATHER_DEADLINE = 60.0
@@ -48,7 +48,7 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     from ..doctor.checks import all_checks
     from ..doctor.examine import examine
     from ..doctor.run import run_checks
-    from ..log import quiet
+    from ..runtime.log import quiet
 
     quiet()
     _check_bundle(arguments)

@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..allocation.placement import POLICIES
-from ..errors import ConfigurationError
-from ..settings import (
+from ..runtime.errors import ConfigurationError
+from ..settings.settings import (
     HARDWARE_OPTIONS,
     HEALTH_OPTIONS,
     RESOURCE_OPTIONS,
@@ -26,8 +26,8 @@ from ..settings import (
 if TYPE_CHECKING:
     from rich.tree import Tree as Drawing
 
-    from ..allocation.explanation import Branch, Chip, Choice, Explanation
-    from ..node import NodeState
+    from ..devices.state import NodeState
+    from .explanation import Branch, Chip, Choice, Explanation
 
 WIDTH_OF_A_PIPE = 200
 
@@ -49,12 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:
-    from ..allocation.explanation import explain
     from ..allocation.placement import PlacementError
-    from ..hardware.choose import choose_hardware
-    from ..log import quiet
-    from ..monitor import Monitor
+    from ..devices.monitor import Monitor
+    from ..hardware.factory import choose_hardware
+    from ..runtime.log import quiet
     from .devices import look_once
+    from .explanation import explain
 
     size = _size(arguments.size)
     policy = arguments.policy or values[_PLACEMENT]
@@ -194,8 +194,8 @@ def _folded(branch: Branch) -> tuple[str, tuple[Branch, ...]]:
     and what is to be drawn below that line."""
     from rich.markup import escape
 
-    from ..allocation.explanation import NAMES
     from ..allocation.topology import Level
+    from .explanation import NAMES
 
     names: list[str] = []
     while branch.chip is None:
@@ -216,7 +216,7 @@ def _folded(branch: Branch) -> tuple[str, tuple[Branch, ...]]:
 def _chip_text(chip: Chip) -> str:
     from rich.markup import escape
 
-    from ..allocation.explanation import ChipState
+    from .explanation import ChipState
 
     style, text = {
         ChipState.CHOSEN: ("bold green", "chosen, as it must be" if chip.must else "chosen"),
@@ -231,7 +231,7 @@ def _chip_text(chip: Chip) -> str:
 
 def _lines(choice: Choice) -> list[str]:
     """The set, what it costs, and what it leaves behind."""
-    from ..allocation.explanation import NAMES
+    from .explanation import NAMES
 
     fragments = [f"{NAMES[level]} {amount}" for level, amount in choice.score.fragmentation.items()]
     return [

@@ -6,16 +6,16 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from ..log import set_up
-from ..options import CONFIG_OPTION, NODE_NAME, Values
-from ..settings import serve_settings
+from ..runtime.log import set_up
+from ..settings.options import CONFIG_OPTION, NODE_NAME, Values
+from ..settings.settings import serve_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..config.reload import ConfigFile
     from ..kubernetes.settings import ApiSettings
-    from ..settings import ServeSettings
+    from ..settings.reload import ConfigFile
+    from ..settings.settings import ServeSettings
 
 
 def run(values: Values) -> int:
@@ -47,8 +47,8 @@ def run(values: Values) -> int:
 
 def _configured(path: Path, values: Values, node: str) -> tuple[ServeSettings, bool, str]:
     """What the file comes to, whether that depends on the node's labels, and its text."""
-    from ..config.load import read_text, understood
-    from ..config.sections import NodeFacts
+    from ..settings.load import read_text, understood
+    from ..settings.sections import NodeFacts
 
     text = read_text(path)
     configuration = understood(path, text)
@@ -56,8 +56,8 @@ def _configured(path: Path, values: Values, node: str) -> tuple[ServeSettings, b
 
 
 def _config_file(path: Path, values: Values, node: str, text: str) -> ConfigFile:
-    from ..config.reload import ConfigFile
-    from ..config.sections import NodeFacts
+    from ..settings.reload import ConfigFile
+    from ..settings.sections import NodeFacts
 
     return ConfigFile(path, values, NodeFacts(node), text)
 

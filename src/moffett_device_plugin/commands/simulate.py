@@ -6,8 +6,8 @@ import argparse
 import json
 import time
 
-from ..errors import ConfigurationError
-from ..settings import HARDWARE_OPTIONS, Values, add_options, hardware_settings
+from ..runtime.errors import ConfigurationError
+from ..settings.settings import HARDWARE_OPTIONS, Values, add_options, hardware_settings
 
 _ACTIONS = {
     "status": "print what is wrong now",

@@ -11,16 +11,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError
-from ..kinds import seconds
-from ..options import HARDWARE_OPTIONS, HEALTH_OPTIONS, SERVE_OPTIONS, Values, add_options
+from ..runtime.errors import ConfigurationError
+from ..settings.options import HARDWARE_OPTIONS, HEALTH_OPTIONS, SERVE_OPTIONS, Values, add_options
+from ..settings.types import seconds
 from .top_rows import SORTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..devices.monitor import Monitor
     from ..doctor.holders import Held
-    from ..monitor import Monitor
     from .top_view import Scene
 
 _OF_SERVE = tuple(
@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:
+    from ..devices.monitor import Monitor, Pace
     from ..doctor.holders import socket_of
-    from ..hardware.choose import choose_hardware
-    from ..log import quiet
-    from ..monitor import Monitor, Pace
-    from ..settings import hardware_settings, health_policy
+    from ..hardware.factory import choose_hardware
+    from ..runtime.log import quiet
+    from ..settings.settings import hardware_settings, health_policy
 
     interval: float = _INTERVAL.parse("--interval", arguments.interval)
     if arguments.output == "json" and not arguments.once:

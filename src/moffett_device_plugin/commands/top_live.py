@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
+from ..devices.monitor import Monitor
 from ..doctor.holders import Held, ask_holders, by_device
-from ..monitor import Monitor
 from .top_keys import keys_from
 from .top_rows import rows_of
 from .top_view import Scene, Screen, View, after_key, clamped, line_count, page_size

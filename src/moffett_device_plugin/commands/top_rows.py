@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..hardware.facts import Telemetry
-from ..legible import legible
+from ..hardware.types import Telemetry
+from ..runtime.sanitize import legible
 
 if TYPE_CHECKING:
-    from ..inventory import Device
-    from ..kubelet.podresources import Holder
-    from ..node import NodeState
+    from ..devices.inventory import Device
+    from ..devices.state import NodeState
+    from ..podresources.client import Holder
 
 Sort = Literal["util", "mem", "temp", "power", "index"]
 SORTS: tuple[Sort, ...] = ("util", "mem", "temp", "power", "index")

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from ..node import NodeState
+from ..devices.state import NodeState
 from .top_rows import TITLES, Row, Sort, cells, grouped
 
 KEYS: dict[str, Sort] = {"u": "util", "m": "mem", "t": "temp", "p": "power", "i": "index"}

@@ -12,15 +12,7 @@ from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
 from ..grpc.client import Channel
 from ..grpc.messages import StatusError
-from .outcome import (
-    ExitedError,
-    FailedError,
-    NotReadyError,
-    Outcome,
-    passed,
-    plural,
-    reported,
-)
+from .outcome import ExitedError, FailedError, NotReadyError, Outcome, passed, plural, reported
 from .rig import Rig, ms
 
 MAX_ID = 63

@@ -8,7 +8,7 @@ import stat
 
 from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..standin.manners import Manners
+from ..fake_kubelet.behaviour import Manners
 from .outcome import ExitedError, FailedError, NotReadyError, Outcome, passed, reported
 from .rig import Rig, ms
 

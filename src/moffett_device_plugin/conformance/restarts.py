@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from .. import api
-from ..standin.manners import CURRENT, Manners
+from ..fake_kubelet.behaviour import CURRENT, Manners
 from .outcome import (
     ExitedError,
     FailedError,

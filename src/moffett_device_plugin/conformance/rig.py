@@ -16,11 +16,11 @@ from google.protobuf.message import Message
 
 from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
+from ..fake_kubelet.behaviour import CURRENT, Manners
+from ..fake_kubelet.kubelet import StandInKubelet
 from ..grpc.client import Channel
 from ..grpc.messages import Code, StatusError
-from ..latest import Latest
-from ..standin.kubelet import StandInKubelet
-from ..standin.manners import CURRENT, Manners
+from ..runtime.watchable import Latest
 from . import default_path
 from .outcome import ExitedError, FailedError, NotReadyError, Outcome, ending, passed, reported
 from .process import PluginProcess

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from .context import Site
 from .redact import Redactor, stand_ins
-from .site import Site
 
 #: A shorter name is in too many words.
 SHORTEST = 4

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..cards import cards_of
+from ..devices.cards import cards_of
+from ..devices.inventory import Device
 from ..hardware import sysfs
-from ..hardware.facts import Link
 from ..hardware.pci import BASE_CLASS_ACCELERATOR, VENDOR_MOFFETT, sysfs_bus_id
-from ..inventory import Device
+from ..hardware.types import Link
+from .context import Site
 from .findings import Finding, bad, count, doubt, good, skipped, some
-from .site import Site
 
 #: How many devices a card of a product has, where the vendor says so.
 DEVICES_OF_CARD = {"S30": 3}

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from ..hardware.mxsmi import ALL_FIELDS, CORE_FIELDS
 from ..hardware.smi_command import FIELD_STYLES
 from . import bus, configuration, container, driver, health, kubelet, plugin, pods, system, tools
+from .context import Site
 from .findings import Check
-from .site import Site
 
 #: mx-smi may have to be asked in all these ways, each within its own time-out.
 _FORMS = len(FIELD_STYLES) * len((ALL_FIELDS, CORE_FIELDS))

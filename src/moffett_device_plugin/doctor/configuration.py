@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS
+from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS
+from .context import Site
 from .findings import Finding, bad, doubt, good, skipped, some
-from .site import Site
 
 PREFIX = "SPU_"
 #: Every setting that a variable can give.

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..allocation.grant import ENV_BUS_IDS
+from ..allocation.allocate_result import ENV_BUS_IDS
+from .context import Site
 from .findings import Finding, bad, count, doubt, good, skipped
-from .site import Site
 
 #: Seconds for opening all nodes; a driver may hang in its open.
 OPEN_TIMEOUT = 4.0

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from ..hardware.mounts import file_system_of
 from .bus import NO_CARDS
+from .context import Site
 from .findings import Finding, bad, count, doubt, good, skipped, some
-from .site import Site
 
 #: A driver that hands the device to a virtual machine.
 PASS_THROUGH = frozenset({"vfio-pci", "pci-stub"})

@@ -9,16 +9,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..allocation.delivery import Delivery
-from ..errors import ConfigurationError
-from ..hardware.choose import choose_hardware
-from ..monitor import Monitor
-from ..options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, SERVE_OPTIONS, Values
-from ..resources import Resource
-from ..settings import hardware_settings, health_policy, resources
+from ..devices.monitor import Monitor
+from ..hardware.factory import choose_hardware
+from ..resources.device_list_strategy import Delivery
+from ..resources.pools import Resource
+from ..runtime.errors import ConfigurationError
+from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, SERVE_OPTIONS, Values
+from ..settings.settings import hardware_settings, health_policy, resources
+from .context import Options, Place, Site
 from .holders import Held, ask_holders, socket_of
 from .run import start
-from .site import Options, Place, Site
 
 ALL_OPTIONS = (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS)
 #: Seconds for one look at the bus.
@@ -87,8 +87,8 @@ def _with_file(values: Values, wrong: list[ConfigurationError]) -> tuple[Values,
     path = values[CONFIG_OPTION]
     if path is None:
         return values, False
-    from ..config.load import read
-    from ..config.sections import NodeFacts
+    from ..settings.load import read
+    from ..settings.sections import NodeFacts
 
     try:
         file = read(path)

@@ -22,9 +22,9 @@ from ..hardware.mxsmi import ALL_FIELDS
 from ..hardware.smi_command import FIELD_STYLES
 from .configuration import PREFIX
 from .container import cgroup_version
+from .context import Site
 from .findings import Finding
 from .report import as_json
-from .site import Site
 from .tools import STYLES, ask, launch
 
 #: What sysfs tells of a function, in files of one line or a few.

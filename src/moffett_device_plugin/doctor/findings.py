@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .site import Site
+    from .context import Site
 
 
 class Level(StrEnum):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..health.judge import RECOVERING
-from ..health.reasons import Reason, Severity
-from ..health.rules import RULES
+from ..devices.health.evaluate import RECOVERING
+from ..devices.health.reasons import Reason, Severity
+from ..devices.health.rules import RULES
 from .bus import NO_CARDS
+from .context import Site
 from .findings import Finding, bad, count, doubt, good, skipped, some
-from .site import Site
 
 #: What to do about each reason.
 REMEDIES = {rule.code: rule.remedy for rule in RULES} | {RECOVERING: "wait"}

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..cards import cards_of
-from ..inventory import Snapshot
-from ..kubelet.podresources import SOCKET, Holder, Holders, PodResourcesError, list_holders
-from ..options import SERVE_OPTIONS, Values
-from ..resources import base_of
+from ..devices.cards import cards_of
+from ..devices.inventory import Snapshot
+from ..podresources.client import SOCKET, Holder, Holders, PodResourcesError, list_holders
+from ..resources.pools import base_of
+from ..settings.options import SERVE_OPTIONS, Values
 
 KUBELET_DIR, POD_RESOURCES = (
     next(option for option in SERVE_OPTIONS if option.flag == flag)

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..api import KUBELET_SOCKET
+from .context import Site
 from .findings import Finding, bad, count, doubt, good, skipped
-from .site import Site
 
 #: Less free than this, and the kubelet soon fails to write its checkpoint.
 LEAST_FREE = 32 * 1024 * 1024

@@ -12,13 +12,13 @@ from google.protobuf.message import DecodeError
 
 from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
+from ..deviceplugin.socket_names import copy_of, socket_prefix
 from ..grpc.client import Channel
 from ..grpc.messages import StatusError
-from ..kubelet.names import copy_of, socket_prefix
-from ..resources import DEFAULT_RESOURCE
+from ..resources.pools import DEFAULT_RESOURCE
+from .context import Site
 from .findings import Finding, bad, count, doubt, good, skipped, some
 from .kubelet import connect_error, sockets_in
-from .site import Site
 
 CALL_TIMEOUT = 2.0
 _LOG = "look at the daemon's log (kubectl logs) for waiting-for-kubelet"

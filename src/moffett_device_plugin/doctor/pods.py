@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .context import Site
 from .findings import Finding, bad, count, doubt, good, skipped, some
 from .holders import by_device, named, strays
 from .plugin import expected_names
-from .site import Site
 
 
 def pod_resources(site: Site) -> Iterable[Finding]:

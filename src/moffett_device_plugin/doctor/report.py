@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from ..legible import legible
+from ..runtime.sanitize import legible
 from .findings import Finding, Level, count
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from .context import Site
 from .findings import Check, Finding, bad, doubt
-from .site import Site
 
 T = TypeVar("T")
 #: Seconds that a check may take unless it says otherwise.

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..inotify import ENTRIES, Inotify
+from ..runtime.inotify import ENTRIES, Inotify
+from .context import Site
 from .findings import Finding, bad, doubt, good, skipped
-from .site import Site
 
 #: Types of SELinux that may do what the plugin has to.
 UNCONFINED = ("spc_t", "unconfined_t", "unconfined_service_t", "kernel_t", "init_t")

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..devices.health.rules import MINIMUM_SOLA
 from ..hardware import sola
 from ..hardware.mxsmi import ALL_FIELDS, CORE_FIELDS, GarbageError, parse_select, version_of
 from ..hardware.process import CommandError, Runner, tool_environment
 from ..hardware.smi_command import FIELD_STYLES, Launch, launch_of
-from ..health.rules import MINIMUM_SOLA
+from .context import Site
 from .findings import Finding, bad, count, doubt, good, skipped
-from .site import Site
 
 _CAP_SYS_CHROOT = 18
 #: What the ways to write a list of fields are called.

@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import Self, cast
 
 from . import messages
-from .connection import (
-    Connection,
-    DataReceived,
-    Event,
-    GoneAway,
-    HeadersReceived,
-    StreamReset,
-)
+from .connection import Connection, DataReceived, Event, GoneAway, HeadersReceived, StreamReset
 from .messages import Code, StatusError
 
 _WINDOW = messages.MAX_RESPONSE + 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from .facts import BusScan, Mount, SmiReport
+from .types import BusScan, Mount, SmiReport
 
 
 class SmiError(Exception):

@@ -13,8 +13,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from .facts import SmiDevice, SmiReport, Telemetry
 from .pci import sysfs_bus_id
+from .types import SmiDevice, SmiReport, Telemetry
 
 #: Columns asked for, dearest first: when mx-smi refuses a list, it is asked for
 #: less from the end. `volatile` is the vendor's name for the voltage.

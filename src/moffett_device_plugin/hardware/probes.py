@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..exhaustion import is_exhaustion
+from ..runtime.resource_exhausted import is_exhaustion
 
 #: Beyond this many functions files are opened for each look: descriptors are few.
 MAX_FUNCTIONS = 128

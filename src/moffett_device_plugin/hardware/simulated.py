@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..inotify import ENTRIES, Inotify, Mask
+from ..runtime.inotify import ENTRIES, Inotify, Mask
 from . import SmiError
-from .facts import BusScan, Mount, SmiReport
 from .simulation import NODE, Faults, Layout, bus_scan, smi_report
+from .types import BusScan, Mount, SmiReport
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Self
 
-from ..errors import ConfigurationError
-from .facts import (
+from ..runtime.errors import ConfigurationError
+from .types import (
     AerCounts,
     BusScan,
     DeviceNode,

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..exhaustion import is_exhaustion
+from ..runtime.resource_exhausted import is_exhaustion
 from . import SmiError
 from .elf import interpreter_of
-from .facts import SmiReport
 from .mxsmi import ALL_FIELDS, CORE_FIELDS, OPTIONAL_GROUPS, GarbageError, parse_select
 from .process import CommandError, Runner, tool_environment
 from .sysfs import read_text
+from .types import SmiReport
 
 _Style = Callable[[Sequence[str]], list[str]]
 

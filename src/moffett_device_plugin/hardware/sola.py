@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from .facts import Mount
+from .types import Mount
 
 SOLA = "/usr/local/sola"
 #: The vendor's tools for a user of devices; mx-daemon is the host's alone.

@@ -12,8 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..exhaustion import is_exhaustion
-from .facts import AerCounts, DeviceNode, Link, PciFunction
+from ..runtime.resource_exhausted import is_exhaustion
 from .pci import (
     BASE_CLASS_ACCELERATOR,
     DEVICE_S30,
@@ -22,6 +21,7 @@ from .pci import (
     bus_order,
     sysfs_bus_id,
 )
+from .types import AerCounts, DeviceNode, Link, PciFunction
 
 
 @dataclass(frozen=True, slots=True)

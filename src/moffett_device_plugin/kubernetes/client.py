@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from .. import __version__
-from .answers import Object, decoded, lines, read_token, refusal, refused, version_of
+from .errors import ApiError, Trouble
 from .http import HttpConnection, NoAnswerError, Response
+from .responses import Object, decoded, lines, read_token, refusal, refused, version_of
 from .settings import ApiSettings
-from .trouble import ApiError, Trouble
 
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"

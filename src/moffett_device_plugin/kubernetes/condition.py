@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..cards import cards_of
-from ..latest import Latest
-from ..node import NodeState
-from .answers import Object
-from .bucket import TokenBucket
+from ..devices.cards import cards_of
+from ..devices.state import NodeState
+from ..runtime.watchable import Latest
 from .client import ApiClient
+from .errors import ApiError, Backoff
 from .events import MAX_MESSAGE, timestamp
-from .trouble import ApiError, Backoff
+from .rate_limiter import TokenBucket
+from .responses import Object
 
 TYPE = "SPUHealthy"
 #: Seconds, at least, between two writes of a condition that did not change.

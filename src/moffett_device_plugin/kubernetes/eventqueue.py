@@ -7,16 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from .bucket import TokenBucket
-from .events import (
-    MAX_MESSAGE,
-    SUMMARY,
-    WARNING_OVER,
-    HealthEvent,
-    Occurrence,
-    cut,
-    timestamp,
-)
+from .events import MAX_MESSAGE, SUMMARY, WARNING_OVER, HealthEvent, Occurrence, cut, timestamp
+from .rate_limiter import TokenBucket
 
 #: Different changes of one device that wait; what is older is counted only.
 MAX_WAITING = 4

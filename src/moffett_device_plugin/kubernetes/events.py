@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..health.judge import RECOVERING
-from ..health.reasons import Reason, Severity, Verdict
-from ..inventory import Device
-from ..node import NodeState
+from ..devices.health.evaluate import RECOVERING
+from ..devices.health.reasons import Reason, Severity, Verdict
+from ..devices.inventory import Device
+from ..devices.state import NodeState
 
 COMPONENT = "moffett-device-plugin"
 MAX_MESSAGE = 1024  # of an Event, in the API's newer form

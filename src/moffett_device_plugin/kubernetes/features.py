@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from ..devices.state import NodeState
 from ..labels.compute import ResourceFacts
 from ..labels.follow import follow_labels
-from ..latest import Latest
-from ..node import NodeState
+from ..runtime.watchable import Latest
 from .client import ApiClient
 from .condition import ConditionKeeper
 from .events import Holders

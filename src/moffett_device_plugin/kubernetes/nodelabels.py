@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from ..labels.compute import LABELS
-from ..latest import Latest
-from .answers import Object, version_of
+from ..runtime.watchable import Latest
 from .client import ApiClient
-from .trouble import ApiError, Backoff
+from .errors import ApiError, Backoff
+from .responses import Object, version_of
 
 log = logging.getLogger(__name__)
 

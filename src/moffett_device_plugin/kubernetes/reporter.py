@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from ..latest import Latest
-from ..node import NodeState
-from .bucket import TokenBucket
+from ..devices.state import NodeState
+from ..runtime.watchable import Latest
 from .client import ApiClient
+from .errors import ApiError, Backoff
 from .eventqueue import EventQueue
 from .events import Holders, Occurrence, event_name, event_object, event_repeat, events_between
-from .trouble import ApiError, Backoff
+from .rate_limiter import TokenBucket
 
 #: Events that may be written at once, and the seconds to one more. What waits becomes one
 #: event, so nothing is lost; a fault that all nodes share must not drown the API server

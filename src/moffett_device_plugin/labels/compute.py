@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..cards import cards_of
-from ..node import NodeState
+from ..devices.cards import cards_of
+from ..devices.state import NodeState
 
 PREFIX = "moffett.ai/spu."
 #: Every label there can be; one that is not given is not on the node.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ..resources import Division, base_of
+from ..resources.pools import Division, base_of
 from .compute import ResourceFacts
 
 Holder = TypeVar("Holder")

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from ..latest import Latest
-from ..node import NodeState
+from ..devices.state import NodeState
+from ..runtime.watchable import Latest
 from .compute import ResourceFacts, labels_of, still_true
 
 log = logging.getLogger(__name__)

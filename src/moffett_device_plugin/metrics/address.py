@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-from ..errors import ConfigurationError
+from ..runtime.errors import ConfigurationError
 
 _REMEDY = "use HOST:PORT with an IP address, such as 127.0.0.1:9400 or [::1]:9400, or :PORT for all"
 

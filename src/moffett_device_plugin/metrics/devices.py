@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..cards import cards_of
-from ..hardware.facts import AerCounts, Link, Telemetry
-from ..inventory import Device
-from ..resources import base_of
+from ..devices.cards import cards_of
+from ..devices.inventory import Device
+from ..hardware.types import AerCounts, Link, Telemetry
+from ..resources.pools import base_of
 from .library import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from .view import View
 

@@ -6,19 +6,19 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..resources import divide
-from ..version import build
+from ..resources.pools import divide
+from ..runtime.version import build
 from .address import Address
-from .pulse import Pulse
+from .heartbeat import Pulse
 from .server import MetricsServer
 from .view import View
 
 if TYPE_CHECKING:
-    from ..health.policy import HealthPolicy
-    from ..kubelet.holdings import Holdings
-    from ..monitor import Monitor
-    from ..offers import Offers
-    from ..tally import Tally
+    from ..deviceplugin.manager import Offers
+    from ..devices.health.policy import HealthPolicy
+    from ..devices.monitor import Monitor
+    from ..podresources.watcher import Holdings
+    from ..runtime.counters import Tally
 
 
 class Exporter:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from ..tally import SECONDS, Histogram, ResourceTally
+from ..runtime.counters import SECONDS, Histogram, ResourceTally
 from .library import (
     CounterMetricFamily,
     GaugeMetricFamily,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import h11
 
-from ..latest import Latest
+from ..runtime.watchable import Latest
 from .address import Address
 from .exposition import CONTENT_TYPES, negotiate, render
 from .families import collect
-from .pulse import Pulse
+from .heartbeat import Pulse
 from .readiness import unready
 from .view import View
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..kubelet.podresources import Holders
-from ..node import NodeState
-from ..resources import Division, Leftover
-from ..tally import Tally
+from ..devices.state import NodeState
+from ..podresources.client import Holders
+from ..resources.pools import Division, Leftover
+from ..runtime.counters import Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The devices of a node, from what the hardware shows to a state with reasons."""

@@ -1,0 +1,59 @@
+"""What a kubelet knows of one resource: its devices, and who serves it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from .. import api
+from ..api import deviceplugin_v1beta1_pb2 as pb
+from ..grpc.client import Channel
+from .behaviour import Ends
+
+
+@dataclass(slots=True, eq=False)
+class Endpoint:
+    """A plugin that was dialled. `channel` is None once it counts as gone."""
+
+    name: str = ""  # of its socket
+    channel: Channel | None = None
+    options: pb.DevicePluginOptions = field(default_factory=pb.DevicePluginOptions)
+    overlooked: bool = False  # its end will be
+
+    def close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+
+
+@dataclass(slots=True)
+class Resource:
+    """`endpoint` takes the calls; `connected` are all that are heard, by their sockets."""
+
+    endpoint: Endpoint
+    devices: dict[str, pb.Device] = field(default_factory=dict)
+    lists: int = 0  # since its plugin was dialled
+    connected: dict[str, Endpoint] = field(default_factory=dict)
+
+    def adopt(self, endpoint: Endpoint) -> None:
+        """From now on the resource is this plugin's."""
+        self.endpoint, self.lists = endpoint, 0
+        self.connected[endpoint.name] = endpoint
+
+    def ended(self, endpoint: Endpoint, ends: Ends, order: random.Random) -> None:
+        """A connection ended. `order` is for where a kubelet picks any of several."""
+        if endpoint.overlooked:
+            return
+        if self.connected.get(endpoint.name) is endpoint:
+            del self.connected[endpoint.name]
+        if ends == "any" or not self.connected:
+            self._fail()
+        elif ends == "one":
+            self.endpoint = order.choice(list(self.connected.values()))
+        elif self.endpoint is endpoint:
+            self._fail()
+
+    def _fail(self) -> None:
+        for device in self.devices.values():
+            device.health = api.UNHEALTHY
+        self.endpoint.close()
+        self.endpoint.channel = None

@@ -1,0 +1,317 @@
+"""The device manager of a kubelet, as plugins see it, without the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import api
+from ..api import deviceplugin_v1beta1_pb2 as pb
+from ..grpc.client import Channel
+from ..grpc.messages import Code, StatusError
+from ..grpc.server import Server, Unary
+from ..runtime.watchable import Latest
+from .behaviour import DEFAULT, Manners
+from .endpoints import Endpoint, Resource
+from .registration_server import Door
+from .registration_server import wipe as clear
+from .rules import check
+
+log = logging.getLogger(__name__)
+
+DIAL_TIMEOUT = 10.0
+
+
+class AdmissionError(Exception):
+    """A pod that is refused for good, with the text its status would show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod that was admitted: which devices it holds, and what it was given."""
+
+    name: str
+    resource: str
+    device_ids: tuple[str, ...]
+    response: pb.ContainerAllocateResponse
+
+
+class StandInKubelet:
+    """Owns `directory`; `start` and `kill` may follow each other any number of times.
+
+    Pods survive restarts, as the real kubelet's checkpoint makes them. `changed`
+    counts up with everything that a test could wait for. `manners` may be replaced
+    at any time; what is asked from then on is answered by the new ones.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        tasks: asyncio.TaskGroup,
+        seed: int = 0,
+        manners: Manners = DEFAULT,
+    ) -> None:
+        self.directory = directory
+        self.manners = manners
+        self.pods: dict[str, Pod] = {}
+        self.registrations: list[pb.RegisterRequest] = []
+        self.registered_at: list[float] = []  # when each came (time.perf_counter)
+        self.dial_failures: list[str] = []
+        self.lists: Latest[int] = Latest(0)  # device lists received
+        self.changed: Latest[int] = Latest(0)
+        self._tasks = tasks
+        self._random = random.Random(seed)  # noqa: S311  (an order, no secret)
+        self._resources: dict[str, Resource] = {}
+        self._door = Door(self.socket, tasks)
+        self._open: list[Server] = []  # those whose connections may go on
+        self._calls: set[asyncio.Task[None]] = set()
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / api.KUBELET_SOCKET
+
+    @property
+    def running(self) -> bool:
+        return self._door.server is not None
+
+    async def start(self, *, wipe: bool = True) -> None:
+        """Deletes all but the checkpoint from the directory, then makes the socket.
+
+        Without `wipe` only its own old socket is deleted, as no real kubelet does.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        clear(self.directory, others=wipe)
+        self._door.open(Server({api.REGISTER: Unary(self._register)}, self._tasks))
+
+    def get_stuck(self) -> None:
+        """Is there no more for anybody new, and keeps the connections that there are."""
+        if self._door.server is not None:
+            self._open.append(self._door.server)
+        self._door.close()
+
+    def kill(self) -> None:
+        """Ends as by SIGKILL: every connection breaks and the dead socket stays."""
+        self.get_stuck()
+        for server in self._open:
+            server.close()
+        self._open.clear()
+        for task in self._calls:
+            task.cancel()
+        for resource in self._resources.values():
+            resource.endpoint.close()
+        self._resources.clear()
+        self._bump()
+
+    def cut(self, resource: str) -> None:
+        """Closes the connection to its plugin, as when the kubelet gives a stream up."""
+        found = self._resources.get(resource)
+        if found is not None:
+            found.endpoint.close()
+
+    # -- what the node object would show ----------------------------------------------
+
+    def resources(self) -> list[str]:
+        return sorted(self._resources)
+
+    def devices(self, resource: str) -> dict[str, pb.Device]:
+        """What its plugin last listed, by id; empty for a resource that is not known."""
+        found = self._resources.get(resource)
+        return dict(found.devices) if found else {}
+
+    def listening(self, resource: str) -> bool:
+        """Whether a plugin has sent a list for it, and its stream is open."""
+        found = self._resources.get(resource)
+        if found is None or found.lists == 0:
+            return False
+        # It may be lost and still count as connected, where its end is overlooked.
+        channel = found.endpoint.channel
+        return channel is not None and not channel.lost.is_set()
+
+    def endpoint(self, resource: str) -> Path | None:
+        """The socket of the plugin that registered last for it."""
+        found = self._resources.get(resource)
+        return None if found is None else self.directory / found.endpoint.name
+
+    def options(self, resource: str) -> pb.DevicePluginOptions:
+        found = self._resources.get(resource)
+        return found.endpoint.options if found else pb.DevicePluginOptions()
+
+    def capacity(self, resource: str) -> int:
+        found = self._resources.get(resource)
+        return len(found.devices) if found else 0
+
+    def allocatable(self, resource: str) -> int:
+        return len(self.healthy_ids(resource))
+
+    def healthy_ids(self, resource: str) -> list[str]:
+        found = self._resources.get(resource)
+        devices = found.devices.values() if found else ()
+        return sorted(device.ID for device in devices if device.health == api.HEALTHY)
+
+    async def until_allocatable(self, resource: str, count: int) -> None:
+        """Returns when exactly `count` devices of it are allocatable."""
+        version = -1
+        while self.allocatable(resource) != count:
+            _, version = await self.changed.after(max(version, self.changed.version))
+
+    # -- pods -------------------------------------------------------------------------
+
+    async def admit(self, name: str, resource: str, count: int) -> Pod:
+        """Raises AdmissionError, as a real kubelet fails the pod for good."""
+        found = self._resources.get(resource)
+        held = {i for pod in self.pods.values() if pod.resource == resource for i in pod.device_ids}
+        free = [i for i in self.healthy_ids(resource) if i not in held]
+        if found is None or found.endpoint.channel is None or len(free) < count:
+            raise AdmissionError(
+                f"Allocate failed due to requested number of devices unavailable for {resource}. "
+                f"Requested: {count}, Available: {len(free)}, which is unexpected"
+            )
+        self._random.shuffle(free)
+        try:
+            chosen = await self._preferred(found, free, count)
+            self._random.shuffle(chosen)
+            request = pb.AllocateRequest(
+                container_requests=[pb.ContainerAllocateRequest(devices_ids=chosen)]
+            )
+            raw = await found.endpoint.channel.unary(
+                api.ALLOCATE, request.SerializeToString(), DIAL_TIMEOUT
+            )
+        except StatusError as error:
+            raise AdmissionError(
+                "Allocate failed due to rpc error: "
+                f"code = {error.code.name} desc = {error.text}, which is unexpected"
+            ) from error
+        response = pb.AllocateResponse.FromString(raw).container_responses[0]
+        pod = self.pods[name] = Pod(name, resource, tuple(sorted(chosen)), response)
+        return pod
+
+    def delete(self, name: str) -> None:
+        self.pods.pop(name, None)
+
+    async def _preferred(self, found: Resource, free: list[str], count: int) -> list[str]:
+        if not found.endpoint.options.get_preferred_allocation_available:
+            return free[:count]
+        request = pb.PreferredAllocationRequest(
+            container_requests=[
+                pb.ContainerPreferredAllocationRequest(
+                    available_deviceIDs=free, allocation_size=count
+                )
+            ]
+        )
+        assert found.endpoint.channel is not None  # noqa: S101  (checked by admit)
+        raw = await found.endpoint.channel.unary(
+            api.GET_PREFERRED_ALLOCATION, request.SerializeToString(), DIAL_TIMEOUT
+        )
+        ids = pb.PreferredAllocationResponse.FromString(raw).container_responses[0].deviceIDs
+        return list(ids)
+
+    # -- plugins ------------------------------------------------------------------------
+
+    async def _register(self, raw: bytes) -> bytes:
+        life = self._door.server
+        request = pb.RegisterRequest.FromString(raw)
+        self.registrations.append(request)
+        self.registered_at.append(time.perf_counter())
+        self._bump()
+        manners = self.manners
+        if manners.register == "hang":
+            await asyncio.Event().wait()
+        if manners.register == "die":
+            self.kill()
+            raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
+        if manners.register == "refuse":
+            raise StatusError(Code.UNKNOWN, "the registration is refused")
+        check(request)
+        if manners.dial == "before-answering":
+            try:
+                endpoint = await self._connect(request)
+            except (OSError, StatusError) as error:
+                self._not_dialled(request, error)
+                text = f"failed to dial device plugin: {error}"
+                raise StatusError(Code.UNKNOWN, text) from error
+            if life is not self._door.server:
+                endpoint.close()
+                raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
+            self._refuse_twice(request, endpoint)
+            self._spawn(self._listen(self._adopt(request, endpoint), endpoint))
+        elif manners.dial == "after-answering":
+            self._spawn(self._dial(request))
+        return pb.Empty().SerializeToString()
+
+    def _refuse_twice(self, request: pb.RegisterRequest, endpoint: Endpoint) -> None:
+        """As from 1.37 on, with what it does to the connection that there is."""
+        resource = self._resources.get(request.resource_name)
+        if self.manners.ends == "one" and resource and endpoint.name in resource.connected:
+            endpoint.close()
+            resource.connected[endpoint.name].overlooked = True
+            path = self.directory / endpoint.name
+            raise StatusError(Code.UNKNOWN, f"device plugin already connected: {path}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _dial(self, request: pb.RegisterRequest) -> None:
+        try:
+            endpoint = await self._connect(request)
+        except (OSError, StatusError) as error:
+            self._not_dialled(request, error)
+            return
+        await self._listen(self._adopt(request, endpoint), endpoint)
+
+    async def _connect(self, request: pb.RegisterRequest) -> Endpoint:
+        """Raises OSError when nobody listens there (a time-out is one, too)."""
+        path = Path(f"{self.directory}/{request.endpoint}")  # joined, whatever it is
+        endpoint = Endpoint(request.endpoint, options=request.options)
+        authority = self.manners.authority or str(path)
+        async with asyncio.timeout(DIAL_TIMEOUT):
+            endpoint.channel = await Channel.connect(path, authority=authority)
+        if self.manners.dial == "before-answering":
+            try:
+                raw = await endpoint.channel.unary(api.GET_OPTIONS, b"", DIAL_TIMEOUT)
+            except BaseException:
+                endpoint.close()
+                raise
+            endpoint.options = pb.DevicePluginOptions.FromString(raw)
+        return endpoint
+
+    def _not_dialled(self, request: pb.RegisterRequest, error: Exception) -> None:
+        self.dial_failures.append(f"{self.directory / request.endpoint}: {error}")
+        self._bump()
+
+    def _adopt(self, request: pb.RegisterRequest, endpoint: Endpoint) -> Resource:
+        resource = self._resources.setdefault(request.resource_name, Resource(endpoint))
+        resource.adopt(endpoint)
+        self._bump()
+        return resource
+
+    async def _listen(self, resource: Resource, endpoint: Endpoint) -> None:
+        assert endpoint.channel is not None  # noqa: S101  (made by _connect)
+        try:
+            async with endpoint.channel as channel:
+                async for raw in channel.stream(api.LIST_AND_WATCH, b""):
+                    listed = pb.ListAndWatchResponse.FromString(raw).devices
+                    resource.devices = {device.ID: device for device in listed}
+                    resource.lists += 1
+                    self.lists.set(self.lists.value + 1)
+                    self._bump()
+        except StatusError as error:
+            log.debug("list-and-watch-ended", extra={"why": error})
+        finally:
+            resource.ended(endpoint, self.manners.ends, self._random)
+            self._bump()
+
+    def _bump(self) -> None:
+        self.changed.set(self.changed.value + 1)
+
+
+def nodes_given(response: pb.ContainerAllocateResponse) -> Sequence[str]:
+    """The device paths that the container would see."""
+    return [device.container_path for device in response.devices]

@@ -1,0 +1,100 @@
+"""Keeps true who holds which units. Runs only when something wants to know."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..runtime.watchable import Latest
+from .client import SOCKET, Holders, PodResourcesError, list_holders
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """When to ask the kubelet, in seconds.
+
+    `interval`: for what no event tells, which is every end of a pod. `after_nudge`:
+    how long after an allocation, one after the other, until the list has changed;
+    the kubelet lists a pod only after it has admitted it.
+    """
+
+    interval: float = 30.0
+    after_nudge: tuple[float, ...] = (0.05, 0.2, 0.75, 3.0)
+
+
+class Holdings:
+    """`holders` is what the kubelet said last; until it said something, what `recall`
+    says, which is asked whenever the kubelet was in vain. `error` is why the kubelet says
+    nothing now, None while it answers."""
+
+    def __init__(
+        self,
+        socket: Path = SOCKET,
+        rhythm: Rhythm = Rhythm(),
+        ask: Callable[[], Awaitable[Holders]] | None = None,
+        recall: Callable[[], Holders] = dict,
+    ) -> None:
+        self.holders: Latest[Holders] = Latest({})
+        self.error: str | None = None
+        self._ask = ask or partial(list_holders, socket)
+        self._recall = recall
+        self._answered = False
+        self._rhythm = rhythm
+        self._nudged = asyncio.Event()
+
+    def nudge(self) -> None:
+        """A pod was just given units: look soon."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await self.refresh()
+        while True:
+            try:
+                async with asyncio.timeout(self._rhythm.interval):
+                    await self._nudged.wait()
+            except TimeoutError:
+                await self.refresh()
+            else:
+                await self._look_for_the_change()
+
+    async def refresh(self) -> bool:
+        """Asks once; whether anything changed. What was last known stands while the
+        kubelet does not answer: it may be restarting, and its pods go on."""
+        try:
+            holders = await self._ask()
+        except PodResourcesError as error:
+            self._silent(str(error))
+            return not self._answered and self._take(self._recall())
+        if self.error is not None:
+            self.error = None
+            log.info("pod-resources-answer")
+        self._answered = True
+        return self._take(holders)
+
+    def _take(self, holders: Holders) -> bool:
+        if holders == self.holders.value:
+            return False
+        self.holders.set(holders)
+        return True
+
+    async def _look_for_the_change(self) -> None:
+        while self._nudged.is_set():
+            self._nudged.clear()
+            for pause in self._rhythm.after_nudge:
+                # A new nudge is not waited for: it starts the pauses again.
+                await asyncio.sleep(pause)
+                if await self.refresh() or self._nudged.is_set():
+                    break
+
+    def _silent(self, why: str) -> None:
+        if self.error is None:
+            effect = "nothing tells which pods hold the devices"
+            log.warning("pod-resources-silent", extra={"why": why, "effect": effect})
+        self.error = why

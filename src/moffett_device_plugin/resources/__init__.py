@@ -1,0 +1,1 @@
+"""What is advertised, under which resource names. Pure."""

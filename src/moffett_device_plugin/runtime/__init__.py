@@ -1,0 +1,1 @@
+"""What the daemon is built on and what knows nothing of SPUs."""

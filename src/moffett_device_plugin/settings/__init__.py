@@ -1,0 +1,1 @@
+"""Every setting: flag, environment variable, place in the configuration file."""

@@ -1,0 +1,66 @@
+"""The JSON schema of a configuration file, for editors. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import types as kinds
+from .options import Option
+from .tree import ROOT, Branch, Constant, Items, Node, Pairs, Texts, takes_list
+
+_TEXT_OR_NUMBER = {"type": ["string", "number"]}
+
+
+def schema() -> dict[str, Any]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of moffett-device-plugin",
+        **_of(ROOT),
+        "required": ["version"],
+    }
+
+
+def _of(node: Node) -> dict[str, Any]:
+    match node:
+        case Branch(keys=keys):
+            form: dict[str, Any] = {
+                "type": ["object", "null"] if node is not ROOT else "object",
+                "properties": {key: _of(below) for key, below in keys.items()},
+                "additionalProperties": False,
+            }
+            if "match" in keys:
+                form["required"] = ["match"]
+        case Items(each=each):
+            form = {"type": ["array", "null"], "items": _of(each) | {"type": "object"}}
+        case Texts(kind=kind):
+            one = {"type": kind}
+            form = {"oneOf": [one, {"type": "array", "items": one}]}
+        case Pairs():
+            form = {"type": "object", "additionalProperties": {"type": "string"}}
+        case Constant(value=value):
+            form = {"const": value}
+        case Option():
+            return _of_option(node)
+    return form | ({"description": node.help} if node.help else {})
+
+
+def _of_option(option: Option) -> dict[str, Any]:
+    form = dict(option.kind.schema)
+    if takes_list(option) and form.get("type") == "array":
+        form = {"oneOf": [form["items"], form]}
+    if option.default:
+        form["default"] = _as_json(option)
+    return form | {"description": f"{option.help} [{option.flag}, {option.env}]"}
+
+
+def _as_json(option: Option) -> Any:
+    """The default as the file would have it."""
+    kind = option.kind
+    if kind is kinds.SWITCH:
+        return option.default in kinds.TRUE
+    if kind.schema.get("type") == "integer":
+        return int(option.default)
+    if kind.schema.get("type") == "number":
+        number = float(option.default)
+        return int(number) if number.is_integer() else number
+    return option.default

@@ -1,0 +1,262 @@
+"""Settings: what flags, environment variables and the configuration file come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+from ..deviceplugin.socket_names import check_length
+from ..devices.health.policy import HealthPolicy
+from ..kubernetes.settings import ApiFeatures
+from ..metrics.address import Address
+from ..resources.device_list_strategy import Delivery
+from ..resources.plugin_config import Calls, Terms
+from ..resources.pools import (
+    DEFAULT_RESOURCE,
+    SHARED_SUFFIX,
+    Resource,
+    Sharing,
+    check_disjoint,
+    check_resource_name,
+)
+from ..resources.selector import ANYTHING, Selector, normal
+from ..runtime.errors import ConfigurationError
+from ..runtime.log import Format
+from .options import (
+    BESIDE_OPTIONS,
+    CONFIG_OPTION,
+    DEFAULT_CONTROL,
+    HARDWARE_OPTIONS,
+    HEALTH_OPTIONS,
+    LOG_OPTIONS,
+    RESOURCE_OPTIONS,
+    SERVE_OPTIONS,
+    Given,
+    Option,
+    Parser,
+    Values,
+    add_options,
+)
+
+__all__ = [
+    "CONFIG_OPTION",
+    "HARDWARE_OPTIONS",
+    "HEALTH_OPTIONS",
+    "LOG_OPTIONS",
+    "RESOURCE_OPTIONS",
+    "SERVE_OPTIONS",
+    "HardwareSettings",
+    "LogSettings",
+    "Parser",
+    "ServeSettings",
+    "Values",
+    "add_options",
+    "hardware_settings",
+    "health_policy",
+    "log_settings",
+    "serve_settings",
+]
+
+#: The keys of `select` and `exclude` in the file, and what `Selector` calls them.
+SELECTOR_KEYS: Mapping[str, str] = {
+    "product": "products",
+    "serial": "serials",
+    "busId": "bus_ids",
+    "numaNode": "numa_nodes",
+    "index": "indexes",
+}
+_ALLOWED = {
+    "busId": "use a bus id such as 0000:36:00.0",
+    "numaNode": "use a number, 0 or more",
+    "index": "use a number, 0 or more",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareSettings:
+    """Which machine to look at. `simulate` is the cards of a simulated node, empty
+    for a real one; `smi` is None for the host root's own, "" for none at all."""
+
+    host_root: Path = Path("/")
+    smi: str | None = None
+    smi_timeout: float = 5.0
+    control_nodes: tuple[str, ...] = ()
+    simulate: tuple[str, ...] = ()
+    simulate_control: Path = Path(DEFAULT_CONTROL)
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    form: Format = "text"
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class BesideSettings:
+    """What runs beside the plugin and reads what it knows. The paths of `api_...` are
+    None, and the server is empty, for those of the pod."""
+
+    metrics: Address | None = None
+    nfd_file: Path | None = None
+    api: ApiFeatures = field(default_factory=ApiFeatures)
+    api_server: str = ""
+    api_token_file: Path | None = None
+    api_ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    hardware: HardwareSettings
+    log: LogSettings
+    health: HealthPolicy
+    kubelet_dir: Path = Path("/var/lib/kubelet/device-plugins")
+    terms: Terms = field(default_factory=Terms)
+    smi_interval: float = 5.0
+    pod_resources: Path | None = None
+    node_name: str = ""
+    beside: BesideSettings = field(default_factory=BesideSettings)
+    cdi_dir: Path = Path("/var/run/cdi")
+    cdi_version: Literal["0.5.0", "0.6.0"] = "0.6.0"
+
+
+class Item(Protocol):
+    """One of the file's `resources`: `key` says where it is."""
+
+    key: str
+
+    def get(self, path: str) -> Given | None: ...
+
+    def several(self, path: str) -> Sequence[Given]:
+        """The items of a list, or the one value where a list could be."""
+
+
+def hardware_settings(values: Values) -> HardwareSettings:
+    root, smi, timeout, nodes, simulate, control = (values[o] for o in HARDWARE_OPTIONS)
+    return HardwareSettings(root, smi, timeout, nodes, simulate, control)
+
+
+def log_settings(values: Values) -> LogSettings:
+    form, level = (values[o] for o in LOG_OPTIONS)
+    return LogSettings(form, level)
+
+
+def health_policy(values: Values) -> HealthPolicy:
+    rules, recovery = (values[o] for o in HEALTH_OPTIONS)
+    return HealthPolicy(rules.limits, rules.off, recovery)
+
+
+def serve_settings(values: Values) -> ServeSettings:
+    directory, pods, node, interval, strategies, cdi_dir, cdi_version, sola, pre_start = (
+        values[o] for o in SERVE_OPTIONS
+    )
+    check_length(directory)
+    return ServeSettings(
+        hardware=hardware_settings(values),
+        log=log_settings(values),
+        health=health_policy(values),
+        kubelet_dir=directory,
+        terms=Terms(resources(values), Delivery(strategies, sola), Calls(pre_start)),
+        smi_interval=interval,
+        pod_resources=pods,
+        node_name=node,
+        beside=beside_settings(values),
+        cdi_dir=cdi_dir,
+        cdi_version=cdi_version,
+    )
+
+
+def beside_settings(values: Values) -> BesideSettings:
+    metrics, labels, nfd_file, events, condition, server, token, ca = (
+        values[o] for o in BESIDE_OPTIONS
+    )
+    return BesideSettings(
+        metrics=metrics,
+        nfd_file=nfd_file if labels == "nfd" else None,
+        api=ApiFeatures(labels=labels == "api", events=events, condition=condition),
+        api_server=server,
+        api_token_file=token,
+        api_ca_file=ca,
+    )
+
+
+# -- resources ------------------------------------------------------------------------
+
+
+def resources(values: Values) -> tuple[Resource, ...]:
+    """Those of the file, else the one that flags and variables describe. Raises
+    ConfigurationError, also when a device could be in two of them."""
+    items = cast("Sequence[Item]", getattr(values.file, "resources", ()))
+    if not items:
+        return (_resource(values.given, None),)
+    made = tuple(_resource(_within(values, item), item) for item in items)
+    check_disjoint(made, [item.key for item in items])
+    return made
+
+
+def _within(values: Values, item: Item) -> Callable[[Option], Given]:
+    def given(option: Option) -> Given:
+        from_file = item.get(option.path) or values.from_file(option)
+        default = Given(item.key, option.default, "default")
+        return values.override(option) or from_file or default
+
+    return given
+
+
+def _resource(given: Callable[[Option], Given], item: Item | None) -> Resource:
+    texts = {option.path: (option, given(option)) for option in RESOURCE_OPTIONS}
+
+    def value(path: str) -> Any:
+        option, text = texts[path]
+        return option.parse(text.key, text.text)
+
+    name_text = texts["name"][1]
+    name = value("name") if name_text.text else DEFAULT_RESOURCE
+    sharing = _sharing(value, texts)
+    rename = sharing.shared and value("sharing.rename")
+    granularity = value("granularity")
+    unnamed = Resource(
+        None, name.partition("/")[0], granularity,
+        _selector(item, "select"), _selector(item, "exclude"), sharing, value("placement"),
+        rename,
+    )  # fmt: skip
+    if value("resourceNameFrom") == "product":
+        if name_text.text and name_text.text.partition("/")[2] != "":
+            remedy = "leave the name out: resourceNameFrom is product"
+            raise ConfigurationError(name_text.key, name_text.text, remedy)
+        return unnamed
+    # A name that was chosen says already whether it stands for cards.
+    full = name + (unnamed.suffix if not name_text.text else SHARED_SUFFIX if rename else "")
+    check_resource_name(full, name_text.key)
+    return Resource(
+        full, unnamed.domain, granularity, unnamed.select, unnamed.exclude, sharing,
+        unnamed.placement, rename,
+    )  # fmt: skip
+
+
+def _sharing(value: Callable[[str], Any], texts: Mapping[str, tuple[Option, Given]]) -> Sharing:
+    replicas = value("sharing.replicas") or 1
+    refuse = value("sharing.failRequestsGreaterThanOne")
+    sharing = Sharing(replicas, value("sharing.maxPerPod"), refuse)
+    if refuse and not sharing.shared:
+        given = texts["sharing.failRequestsGreaterThanOne"][1]
+        remedy = "it is for shared resources: set sharing.replicas to 2 or more"
+        raise ConfigurationError(given.key, given.text, remedy)
+    return sharing
+
+
+def _selector(item: Item | None, path: str) -> Selector:
+    if item is None:
+        return ANYTHING
+    sets: dict[str, frozenset[str]] = {}
+    for key, attribute in SELECTOR_KEYS.items():
+        found: set[str] = set()
+        for given in item.several(f"{path}.{key}"):
+            text = normal(attribute, given.text)
+            if text is None:
+                remedy = _ALLOWED.get(key, f"use a {key} that is not empty")
+                raise ConfigurationError(given.key, given.text, remedy)
+            found.add(text)
+        sets[attribute] = frozenset(found)
+    return Selector(**sets)

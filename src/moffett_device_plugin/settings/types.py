@@ -1,0 +1,165 @@
+"""The kinds of setting: how each one's text becomes a value, and its JSON schema."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..runtime.errors import ConfigurationError
+
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`parse` takes the key that the text came from, for its errors, and the text;
+    `schema` is what a configuration file may have for it. `check` looks at the machine
+    that the value is for, and so is left out where that is another one."""
+
+    parse: Callable[[str, str], Any]
+    schema: Mapping[str, Any]
+    check: Callable[[str, Any], None] | None = None
+
+
+_TEXT = {"type": "string"}
+
+
+def _directory(key: str, text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ConfigurationError(key, text, "use an absolute path")
+    return path
+
+
+def _check_may_be_directory(key: str, path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise ConfigurationError(key, str(path), "it is not a directory")
+
+
+def _check_is_directory(key: str, path: Path) -> None:
+    if not path.is_dir():
+        raise ConfigurationError(key, str(path), "there is no such directory")
+
+
+def _path(key: str, text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _optional_path(key: str, text: str) -> Path | None:
+    return Path(text).absolute() if text else None
+
+
+def _socket(key: str, text: str) -> Path | None:
+    if text == "none":
+        return None
+    if not Path(text).is_absolute():
+        raise ConfigurationError(key, text, "use an absolute path, or none")
+    return Path(text)
+
+
+def _address(key: str, text: str) -> Any:
+    from ..metrics.address import parse_address
+
+    return parse_address(text, key)
+
+
+def _command(key: str, text: str) -> str | None:
+    if not text:
+        return None
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigurationError(key, text, f"{error}; write it as for a shell") from error
+    return "" if words == ["none"] else text
+
+
+def _globs(key: str, text: str) -> tuple[str, ...]:
+    globs = tuple(part.strip() for part in text.split(",") if part.strip())
+    for glob in globs:
+        if not glob.startswith("/dev/"):
+            raise ConfigurationError(key, glob, "use a pattern below /dev, such as /dev/spu-ctl*")
+    return globs
+
+
+def _cards(key: str, text: str) -> tuple[str, ...]:
+    from ..hardware.simulation import parse_spec
+
+    return parse_spec(text, key) if text else ()
+
+
+def _switch(key: str, text: str) -> bool:
+    if text.lower() not in TRUE + FALSE:
+        raise ConfigurationError(key, text, "use true or false")
+    return text.lower() in TRUE
+
+
+def _text(key: str, text: str) -> str:
+    return text
+
+
+DIRECTORY = Kind(_directory, _TEXT, _check_may_be_directory)
+EXISTING_DIRECTORY = Kind(_path, _TEXT, _check_is_directory)
+PATH = Kind(_path, _TEXT)
+OPTIONAL_PATH = Kind(_optional_path, _TEXT)
+SOCKET = Kind(_socket, _TEXT)
+ADDRESS = Kind(_address, _TEXT)
+COMMAND = Kind(_command, _TEXT)
+DEVICE_GLOBS = Kind(_globs, {"type": "array", "items": {"type": "string", "pattern": "^/dev/"}})
+CARDS = Kind(_cards, _TEXT)
+SWITCH = Kind(_switch, {"type": "boolean"})
+TEXT = Kind(_text, _TEXT)
+
+
+def seconds(least: float, most: float) -> Kind:
+    def parse(key: str, text: str) -> float:
+        try:
+            value = float(text.removesuffix("s"))
+        except ValueError:
+            value = -1.0
+        if not least <= value <= most:
+            remedy = f"use a number of seconds from {least:g} to {most:g}"
+            raise ConfigurationError(key, text, remedy)
+        return value
+
+    return Kind(parse, {"type": "number", "minimum": least, "maximum": most})
+
+
+def whole_number(least: int, most: int) -> Kind:
+    """None for an empty text: a limit that is not set."""
+
+    def parse(key: str, text: str) -> int | None:
+        if not text:
+            return None
+        plain = text.isascii() and text.isdecimal() and len(text) < 10
+        if not plain or not least <= int(text) <= most:
+            remedy = f"use a whole number from {least} to {most}"
+            raise ConfigurationError(key, text, remedy)
+        return int(text)
+
+    return Kind(parse, {"type": "integer", "minimum": least, "maximum": most})
+
+
+def one_of(allowed: tuple[str, ...]) -> Kind:
+    def parse(key: str, text: str) -> str:
+        if text not in allowed:
+            raise ConfigurationError(key, text, f"use one of {', '.join(allowed)}")
+        return text
+
+    return Kind(parse, {"enum": list(allowed)})
+
+
+def some_of(allowed: tuple[str, ...]) -> Kind:
+    """One or several, with commas between them, as a frozenset."""
+
+    def parse(key: str, text: str) -> frozenset[str]:
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        for part in parts or [text]:
+            if part not in allowed:
+                raise ConfigurationError(key, part, f"use some of {', '.join(allowed)}")
+        return frozenset(parts)
+
+    each = {"enum": list(allowed)}
+    return Kind(parse, {"oneOf": [each, {"type": "array", "items": each, "minItems": 1}]})
