@@ -84,7 +84,7 @@ def functions(devices: int) -> tuple[Function, ...]:
 
 
 @dataclass(slots=True)
-class HostRoot:
+class SysfsHardware:
     """The tree at `root`. Call `build` first, `close` last."""
 
     root: Path

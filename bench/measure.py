@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import processes
-from .hostroot import HostRoot, functions
+from .hostroot import SysfsHardware, functions
 from .kubelet import DeviceList, Kubelet, TimedOutError
-from .processes import Memory, Running
+from .processes import HealthHistory, Running
 from .spec import Place, Plan, Plugin, arguments
 
 
@@ -27,7 +27,7 @@ class Round:
     registered: float  # from exec to Register
     listed: float  # from exec to the first device list
     allocates: tuple[float, ...]
-    memory: Memory  # after the Allocates
+    memory: HealthHistory  # after the Allocates
     reregistered: float | None = None  # from the new kubelet.sock to Register
     relisted: float | None = None  # ... to the first device list
     same_inode: bool = False  # whether the new kubelet.sock had the old one's number
@@ -41,7 +41,7 @@ class Idle:
     """A plugin that was left alone with a kubelet: share of one processor, MiB."""
 
     cpu: float
-    memory: Memory
+    memory: HealthHistory
     peak_rss: float
 
 
@@ -104,12 +104,12 @@ class Bench:
     @contextmanager
     def _started(
         self, plugin: Plugin, devices: int
-    ) -> Iterator[tuple[Place, HostRoot, Kubelet, Running]]:
+    ) -> Iterator[tuple[Place, SysfsHardware, Kubelet, Running]]:
         scratch = self._work / f"{plugin.name}-{devices}"
         directory = plugin.directory or scratch / "device-plugins"
         scratch.mkdir(parents=True)
         directory.mkdir(parents=True, exist_ok=True)
-        host = HostRoot(scratch / "host", devices)
+        host = SysfsHardware(scratch / "host", devices)
         place = Place(devices, directory, host.root, scratch)
         try:
             if "{host}" in plugin.command:
@@ -142,7 +142,7 @@ class Bench:
         return registered.at - kubelet.bound, lists.at - kubelet.bound, same
 
     def _faults(
-        self, plugin: Plugin, place: Place, host: HostRoot, kubelet: Kubelet, first: DeviceList
+        self, plugin: Plugin, place: Place, host: SysfsHardware, kubelet: Kubelet, first: DeviceList
     ) -> tuple[float | None, float | None, float | None]:
         """The plugin's own fault command counts as a removal."""
         if plugin.fault is not None:

@@ -15,7 +15,7 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class HealthHistory:
     """MiB, summed over a plugin's processes."""
 
     rss: float
@@ -48,10 +48,10 @@ def running(argv: Sequence[str], log: Path) -> Iterator[Running]:
         _stop(process)
 
 
-def _stop(process: subprocess.Popen[bytes], patience: float = 5.0) -> None:
+def _stop(process: subprocess.Popen[bytes], timeouts: float = 5.0) -> None:
     _signal(process, signal.SIGTERM)
     try:
-        process.wait(patience)
+        process.wait(timeouts)
     except subprocess.TimeoutExpired:
         pass
     _signal(process, signal.SIGKILL)  # also what it left behind
@@ -79,7 +79,7 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def memory(root: int) -> Memory:
+def memory(root: int) -> HealthHistory:
     """The processes' resident and private dirty memory now."""
     rss = dirty = 0
     for pid in tree(root):
@@ -90,7 +90,7 @@ def memory(root: int) -> Memory:
         values = {line.split(":")[0]: int(line.split()[1]) for line in lines}
         rss += values["Rss"]
         dirty += values["Private_Dirty"]
-    return Memory(rss / 1024, dirty / 1024)
+    return HealthHistory(rss / 1024, dirty / 1024)
 
 
 def peak_rss(root: int) -> float:

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from moffett_device_plugin.allocation.allocator import UnitAllocator
+from moffett_device_plugin.allocation.allocator import PoolAllocator
 from moffett_device_plugin.deviceplugin.service import response_of
-from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults, build, bus_scan, smi_report
-from moffett_device_plugin.resources.pools import Resource, Sharing, divide
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.resources.pools import Resource, Sharing, build_pools
+from moffett_device_plugin.runtime.watchable import Watchable
 
 CARDS = ("S30",) * 8
 REPLICAS = (1, 2, 10, 100)
@@ -25,7 +25,9 @@ def state() -> NodeState:
     layout, faults = build(CARDS), Faults()
     scanned = observe_bus(Snapshot(), bus_scan(layout, faults))
     snapshot = observe_smi(scanned, smi_report(layout, faults), scanned.scan)
-    return NodeState(snapshot, judge(snapshot, {}, HealthPolicy(), 0.0).verdicts, settled=True)
+    return NodeState(
+        snapshot, evaluate(snapshot, {}, HealthPolicy(), 0.0).health_statuses, settled=True
+    )
 
 
 def milliseconds(work: Callable[[], object], rounds: int) -> float:
@@ -40,16 +42,16 @@ def milliseconds(work: Callable[[], object], rounds: int) -> float:
 
 def row(node: NodeState, replicas: int, rounds: int) -> list[str]:
     resource = Resource("moffett.ai/spu.shared", sharing=Sharing(replicas))
-    ((division,), _) = divide(node, (resource,))
-    allocator = UnitAllocator(Latest(node), lambda: division)
-    units = division.units()
+    ((pool,), _) = build_pools(node, (resource,))
+    allocator = PoolAllocator(Watchable(node), lambda: pool)
+    units = pool.advertised()
     ids = [unit.id for unit in units]
     message = response_of(units)
     cells = [
-        milliseconds(lambda: divide(node, (resource,)), rounds),
-        milliseconds(lambda: response_of(division.units()), rounds),
+        milliseconds(lambda: build_pools(node, (resource,)), rounds),
+        milliseconds(lambda: response_of(pool.advertised()), rounds),
         *(milliseconds(lambda n=n: allocator.prefer(ids, [], n), rounds) for n in (1, 2, 12)),  # type: ignore[misc]
-        milliseconds(lambda: allocator.grant(ids[:1]), rounds),
+        milliseconds(lambda: allocator.allocate(ids[:1]), rounds),
     ]
     return [str(len(ids)), f"{len(message) / 1024:.1f}", *(f"{cell:.2f}" for cell in cells)]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
 from moffett_device_plugin.devices.state import NodeState
@@ -24,7 +24,7 @@ from moffett_device_plugin.kubernetes.features import run_api_features
 from moffett_device_plugin.kubernetes.nodelabels import NodeLabelSink
 from moffett_device_plugin.kubernetes.settings import ApiFeatures, ApiSettings
 from moffett_device_plugin.labels.compute import ResourceFacts
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.runtime.watchable import Watchable
 
 from .server import Connection, Server
 
@@ -46,16 +46,16 @@ async def states(spec: str = SPEC) -> States:
     layout = build(parse_spec(spec))
     ids = [chip.bus_id for chip in layout.chips]
 
-    async def state(sick: list[str]) -> NodeState:
+    async def state(unhealthy: list[str]) -> NodeState:
         faults = Faults()
-        for bus_id in sick:
+        for bus_id in unhealthy:
             faults = faults.with_fault(bus_id, "ecc")
         node = SimulatedNode(layout)
         node.set(faults)
         snapshot = observe_bus(Snapshot(), node.scan(), node.sola_version())
         snapshot = observe_smi(snapshot, await node.query_smi(), snapshot.scan)
-        judgement = judge(snapshot, {}, HealthPolicy(), 0.0)
-        return NodeState(snapshot, dict(judgement.verdicts), settled=True)
+        evaluation = evaluate(snapshot, {}, HealthPolicy(), 0.0)
+        return NodeState(snapshot, dict(evaluation.health_statuses), settled=True)
 
     return States(await state([]), await state(ids[:1]), await state(ids))
 
@@ -65,8 +65,8 @@ class Node:
 
     def __init__(self, number: int, wanted: ApiFeatures, *, by_label: bool) -> None:
         self.name = f"node-{number}"
-        self.state: Latest[NodeState] = Latest(NodeState())
-        self.labels: Latest[Mapping[str, str] | None] = Latest(None)
+        self.state: Watchable[NodeState] = Watchable(NodeState())
+        self.labels: Watchable[Mapping[str, str] | None] = Watchable(None)
         self._features = wanted
         self._by_label = by_label
 
@@ -106,7 +106,7 @@ class Fleet:
         seconds: float,
         well: NodeState,
         spread: float,
-        beside: Coroutine[Any, Any, None] | None = None,
+        integrations: Coroutine[Any, Any, None] | None = None,
     ) -> None:
         """Starts all nodes at random within `spread` seconds, with what goes on `beside`
         them, and ends after `seconds`."""
@@ -124,8 +124,8 @@ class Fleet:
                 asyncio.ensure_future(node.run(self.chance.uniform(0, spread), well))
                 for node in self.nodes
             ]
-            if beside is not None:
-                tasks.append(asyncio.ensure_future(beside))
+            if integrations is not None:
+                tasks.append(asyncio.ensure_future(integrations))
             await asyncio.sleep(seconds)
             for task in tasks:
                 task.cancel()

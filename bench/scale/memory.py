@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from moffett_device_plugin.fake_kubelet.kubelet import StandInKubelet
+from moffett_device_plugin.fake_kubelet.kubelet import FakeKubelet
 
 from .. import processes
-from ..processes import Memory
+from ..processes import HealthHistory
 from .fleet import SPEC
 
 #: Seconds in which it settles: several runs of mx-smi.
@@ -29,16 +29,16 @@ FEATURES: Mapping[str, Sequence[str]] = {
 }
 
 
-async def resident(flags: Sequence[str]) -> Memory:
+async def resident(flags: Sequence[str]) -> HealthHistory:
     """After a time in which the kubelet and the API server were served."""
     # The API server of the tests: there is no need for a second one.
     from importlib import import_module
 
-    stand_in: Any = import_module("tests.support.apiserver")
+    fake_kubelet: Any = import_module("tests.support.apiserver")
     with tempfile.TemporaryDirectory(prefix="spu-") as name:
         folder = Path(name)
-        async with stand_in.api_server(folder) as server, asyncio.TaskGroup() as tasks:
-            kubelet = StandInKubelet(folder / "dp", tasks)
+        async with fake_kubelet.api_server(folder) as server, asyncio.TaskGroup() as tasks:
+            kubelet = FakeKubelet(folder / "dp", tasks)
             await kubelet.start()
             settings = server.settings()
             api = (

@@ -60,14 +60,14 @@ async def flapping(nodes: int, share: float, *, all_chips: bool, period: float) 
     so many seconds each time. A fault that all nodes share is one of driver or firmware."""
     server, known = Server(), await states()
     fleet = Fleet(nodes, server, ALL)
-    sick = fleet.nodes[: round(nodes * share)]
+    unhealthy = fleet.nodes[: round(nodes * share)]
 
     async def flap() -> None:
         await asyncio.sleep(_START)
         server.forget()
         while True:
             for state in (known.all_sick if all_chips else known.one_sick, known.well):
-                for node in sick:
+                for node in unhealthy:
                     node.state.set(state)
                 await asyncio.sleep(period)
 

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 from . import __version__
 from .api import KUBELET_CHECKPOINT
 from .deviceplugin.kubelet_directory import KubeletDirectory
-from .deviceplugin.manager import Offers
-from .deviceplugin.plugin import Patience
-from .devices.monitor import Monitor, Pace
+from .deviceplugin.manager import PluginManager
+from .deviceplugin.plugin import RegistrationTimeouts
+from .devices.monitor import Monitor, PollIntervals
 from .hardware import Hardware
-from .hardware.factory import choose_hardware
-from .integrations import NodeLabels, Parts, run_beside
-from .runtime.counters import Tally
+from .hardware.factory import create_hardware
+from .integrations import IntegrationContext, NodeLabels, run_integrations
+from .runtime.counters import Counters
 from .runtime.log import set_up
-from .runtime.resource_exhausted import tell_exhaustion_once
-from .runtime.watchable import Latest
+from .runtime.resource_exhausted import log_resource_exhaustion_once
+from .runtime.watchable import Watchable
 from .settings.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from .cdi.writer import SpecKeeper
+    from .cdi.writer import SpecWriter
     from .kubernetes.settings import ApiSettings
-    from .podresources.watcher import Holdings
+    from .podresources.watcher import PodResourcesWatcher
     from .settings.reload import ConfigFile
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ class Daemon:
         self,
         settings: ServeSettings,
         hardware: Hardware,
-        pace: Pace | None = None,
-        patience: Patience | None = None,
+        intervals: PollIntervals | None = None,
+        timeouts: RegistrationTimeouts | None = None,
         file: ConfigFile | None = None,
         api: ApiSettings | None = None,
     ) -> None:
@@ -55,39 +55,43 @@ class Daemon:
         self._file = file
         self._api = api
         by_label = file is not None and file.configuration.needs_labels
-        self.node_labels: NodeLabels | None = Latest(None) if by_label else None
-        self.tally = Tally()
+        self.node_labels: NodeLabels | None = Watchable(None) if by_label else None
+        self.counters = Counters()
         if file is not None:
-            file.tally = self.tally
+            file.counters = self.counters
         self.monitor = Monitor(
             hardware,
             settings.health,
             time.monotonic,
-            pace or Pace(smi=settings.smi_interval),
-            self.tally,
+            intervals or PollIntervals(smi=settings.smi_interval),
+            self.counters,
         )
         self.directory = KubeletDirectory(settings.kubelet_dir)
-        self.offers = Offers(
-            settings.terms,
+        self.plugin_manager = PluginManager(
+            settings.plugin_config,
             self.monitor,
             hardware,
             self.directory,
-            self.tally,
-            patience or Patience(),
+            self.counters,
+            timeouts or RegistrationTimeouts(),
             may_begin=self._may_begin,
-            holders=lambda: self.holdings.holders.value if self.holdings else {},
-            allocated=lambda: self.holdings.nudge() if self.holdings else None,
+            holders=lambda: (
+                self.pod_resources_watcher.holders.value if self.pod_resources_watcher else {}
+            ),
+            allocated=lambda: (
+                self.pod_resources_watcher.refresh_soon() if self.pod_resources_watcher else None
+            ),
         )
-        self.holdings: Holdings | None = None
-        self._cdi: SpecKeeper | None = None
+        self.pod_resources_watcher: PodResourcesWatcher | None = None
+        self._cdi: SpecWriter | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._kubelet: object = None
 
     @property
     def registered(self) -> bool:
         """Whether the kubelet listens for everything that is offered now."""
-        offers = self.offers.current
-        return bool(offers) and all(offer.registered for offer in offers)
+        plugin_manager = self.plugin_manager.current
+        return bool(plugin_manager) and all(managed.registered for managed in plugin_manager)
 
     async def run(self) -> None:
         """Runs until it is cancelled; no task of it is left behind."""
@@ -96,13 +100,19 @@ class Daemon:
             self._tasks = tasks
             await self._begin_holdings(tasks)
             tasks.create_task(self.directory.run())
-            tasks.create_task(self.offers.run())
+            tasks.create_task(self.plugin_manager.run())
             tasks.create_task(self.monitor.run())
-            parts = Parts(
-                self.monitor, self.offers, self.tally, self.holdings, lambda: self.settings
+            parts = IntegrationContext(
+                self.monitor,
+                self.plugin_manager,
+                self.counters,
+                self.pod_resources_watcher,
+                lambda: self.settings,
             )
-            beside = run_beside(self.settings.beside, parts, self._api, self.node_labels)
-            tasks.create_task(beside)
+            integrations = run_integrations(
+                self.settings.integrations, parts, self._api, self.node_labels
+            )
+            tasks.create_task(integrations)
             if self._file is not None:
                 tasks.create_task(self._follow_configuration(self._file))
                 if self.node_labels is not None:
@@ -110,8 +120,8 @@ class Daemon:
 
     async def _follow_configuration(self, file: ConfigFile) -> None:
         async for settings in file.changes():
-            if self.holdings is not None:
-                await self.holdings.refresh()  # for what must not be given out anew
+            if self.pod_resources_watcher is not None:
+                await self.pod_resources_watcher.refresh()  # for what must not be given out anew
             self.apply(settings)
             if file.configuration.needs_labels and self.node_labels is None:
                 extra = {"settings": ["nodes[].match.labels"], "effect": _LATER}
@@ -130,7 +140,7 @@ class Daemon:
             settings = file.for_labels(known)
             if settings is not None:
                 self.apply(settings)
-            self.offers.update()
+            self.plugin_manager.update()
 
     def apply(self, settings: ServeSettings) -> None:
         """Makes other settings hold from now on, as far as that is possible."""
@@ -145,29 +155,31 @@ class Daemon:
             set_up(settings.log.form, settings.log.level)
         if (settings.health, settings.smi_interval) != (before.health, before.smi_interval):
             self.monitor.change(settings.health, settings.smi_interval)
-        if settings.terms != before.terms:
-            self.offers.change_terms(settings.terms)
+        if settings.plugin_config != before.plugin_config:
+            self.plugin_manager.change_plugin_config(settings.plugin_config)
 
     async def _begin_holdings(self, tasks: asyncio.TaskGroup) -> None:
         """Asks who holds what before anything is offered. Where the socket is not
         mounted, as with the vendor's manifest, nobody is asked, unless something is on
         whose reader would miss it."""
-        socket, beside = self.settings.pod_resources, self.settings.beside
-        wanted = beside.metrics is not None or beside.api.events
+        socket, integrations = self.settings.pod_resources, self.settings.integrations
+        wanted = integrations.metrics is not None or integrations.api.events
         if socket is None or not (wanted or socket.parent.is_dir()):
             return
-        from .podresources.checkpoint import recalled
-        from .podresources.watcher import Holdings
+        from .podresources.checkpoint import read_checkpoint
+        from .podresources.watcher import PodResourcesWatcher
 
         # The record outlives its pods: it counts where the kubelet will be heard as well.
         record = self.settings.kubelet_dir / KUBELET_CHECKPOINT
         if socket.parent.is_dir():
-            self.holdings = Holdings(socket, recall=lambda: recalled(record))
+            self.pod_resources_watcher = PodResourcesWatcher(
+                socket, recall=lambda: read_checkpoint(record)
+            )
         else:
-            self.holdings = Holdings(socket)
-        await self.holdings.refresh()
-        self.holdings.holders.listen(self.offers.update)
-        tasks.create_task(self.holdings.run())
+            self.pod_resources_watcher = PodResourcesWatcher(socket)
+        await self.pod_resources_watcher.refresh()
+        self.pod_resources_watcher.holders.listen(self.plugin_manager.update)
+        tasks.create_task(self.pod_resources_watcher.run())
 
     def _may_begin(self) -> bool:
         if self.node_labels is not None and self.node_labels.value is None:
@@ -176,25 +188,25 @@ class Daemon:
 
     def _ensure_cdi(self) -> bool:
         """Whether container engines know the names that containers would be given."""
-        if not self.settings.terms.delivery.uses_cdi or self._tasks is None:
+        if not self.settings.plugin_config.device_list_strategy.uses_cdi or self._tasks is None:
             return True
         if self._cdi is None:
             from .cdi.directory import CdiDirectory
-            from .cdi.writer import SpecKeeper
+            from .cdi.writer import SpecWriter
 
-            kind = self.settings.terms.delivery.cdi_kind
+            kind = self.settings.plugin_config.device_list_strategy.cdi_kind
             place = CdiDirectory(self.settings.cdi_dir, kind)
-            self._cdi = SpecKeeper(place, at_least=self.settings.cdi_version)
-            self._cdi.ready.listen(self.offers.update)
+            self._cdi = SpecWriter(place, at_least=self.settings.cdi_version)
+            self._cdi.ready.listen(self.plugin_manager.update)
             self._tasks.create_task(self._cdi.run(self.monitor.state))
         return self._cdi.ensure(self.monitor.state.value.snapshot)
 
     def _count_kubelets(self) -> None:
         kubelet = self.directory.listing.value.kubelet
         if kubelet is not None and kubelet != self._kubelet:
-            self.tally.kubelet_starts += 1
-            if self.holdings is not None:
-                self.holdings.nudge()  # the one before may not have told us
+            self.counters.kubelet_starts += 1
+            if self.pod_resources_watcher is not None:
+                self.pod_resources_watcher.refresh_soon()  # the one before may not have told us
         self._kubelet = kubelet
 
 
@@ -210,16 +222,16 @@ async def serve(
         "starting",
         extra={
             "version": __version__,
-            "resources": [str(resource) for resource in settings.terms.resources],
+            "resources": [str(resource) for resource in settings.plugin_config.resources],
             "kubelet_dir": settings.kubelet_dir,
             "host_root": settings.hardware.host_root,
             "simulated_cards": len(settings.hardware.simulate),
         },
     )
-    daemon = Daemon(settings, choose_hardware(settings.hardware), file=file, api=api)
+    daemon = Daemon(settings, create_hardware(settings.hardware), file=file, api=api)
     running = asyncio.ensure_future(daemon.run())
     loop = asyncio.get_running_loop()
-    tell_exhaustion_once(loop)
+    log_resource_exhaustion_once(loop)
 
     def stop(received: signal.Signals) -> None:
         log.info("stopping", extra={"signal": received.name})

@@ -8,38 +8,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .deviceplugin.manager import Offers
+from .deviceplugin.manager import PluginManager
 from .devices.monitor import Monitor
-from .runtime.counters import Tally
-from .runtime.watchable import Latest
-from .settings.settings import BesideSettings, ServeSettings
+from .runtime.counters import Counters
+from .runtime.watchable import Watchable
+from .settings.settings import IntegrationSettings, ServeSettings
 
 if TYPE_CHECKING:
     from .kubernetes.settings import ApiSettings
     from .metrics.address import Address
     from .podresources.client import Holder
-    from .podresources.watcher import Holdings
+    from .podresources.watcher import PodResourcesWatcher
 
-NodeLabels = Latest[Mapping[str, str] | None]
+NodeLabels = Watchable[Mapping[str, str] | None]
 
 #: Seconds that a loop of the daemon may stand still before it counts as hung.
 STALLED = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class IntegrationContext:
     """The parts of the daemon that are read. `settings` are those of the moment."""
 
     monitor: Monitor
-    offers: Offers
-    tally: Tally
-    holdings: Holdings | None
+    plugin_manager: PluginManager
+    counters: Counters
+    pod_resources_watcher: PodResourcesWatcher | None
     settings: Callable[[], ServeSettings]
 
 
-async def run_beside(
-    settings: BesideSettings,
-    parts: Parts,
+async def run_integrations(
+    settings: IntegrationSettings,
+    parts: IntegrationContext,
     api: ApiSettings | None,
     node_labels: NodeLabels | None,
 ) -> None:
@@ -54,59 +54,64 @@ async def run_beside(
             tasks.create_task(_api(settings, parts, api, node_labels))
 
 
-async def _metrics(address: Address, parts: Parts) -> None:
+async def _metrics(address: Address, parts: IntegrationContext) -> None:
     from .metrics.exporter import Exporter
-    from .metrics.heartbeat import Pulse
+    from .metrics.heartbeat import Heartbeats
 
     def smi_limit() -> float:
         settings = parts.settings()
         return STALLED + settings.smi_interval + settings.hardware.smi_timeout
 
-    pulse = Pulse({"bus": STALLED, "mx-smi": smi_limit()})
+    heartbeats = Heartbeats({"bus": STALLED, "mx-smi": smi_limit()})
 
-    def beat(loop: str) -> None:
+    def heartbeat(loop: str) -> None:
         if loop == "mx-smi":
-            pulse.expect(loop, smi_limit())  # it may have another pace from now on
+            heartbeats.expect(loop, smi_limit())  # it may have another pace from now on
         else:
-            pulse.beat(loop)
+            heartbeats.heartbeat(loop)
 
-    parts.monitor.beat = beat
+    parts.monitor.heartbeat = heartbeat
     await Exporter(
         address,
         parts.monitor,
-        parts.offers,
-        parts.tally,
+        parts.plugin_manager,
+        parts.counters,
         lambda: parts.settings().health,
-        pulse,
-        parts.holdings,
+        heartbeats,
+        parts.pod_resources_watcher,
     ).run()
 
 
-async def _label_file(settings: BesideSettings, parts: Parts) -> None:
+async def _label_file(settings: IntegrationSettings, parts: IntegrationContext) -> None:
     from .labels.facts import facts_of
     from .labels.follow import follow_labels
     from .labels.nfd import DEFAULT_FILE, FeatureFile
 
     file = FeatureFile(settings.nfd_file or DEFAULT_FILE)
-    offers = parts.offers
-    await follow_labels(parts.monitor.state, lambda: facts_of(offers.divisions), file)
+    plugin_manager = parts.plugin_manager
+    await follow_labels(parts.monitor.state, lambda: facts_of(plugin_manager.pools), file)
 
 
 async def _api(
-    settings: BesideSettings, parts: Parts, api: ApiSettings, node_labels: NodeLabels | None
+    settings: IntegrationSettings,
+    parts: IntegrationContext,
+    api: ApiSettings,
+    node_labels: NodeLabels | None,
 ) -> None:
     from .kubernetes.features import run_api_features
     from .labels.facts import facts_of, holders_by_device
 
     def holders() -> Mapping[str, Sequence[Holder]]:
-        held = {} if parts.holdings is None else parts.holdings.holders.value
-        return holders_by_device(parts.offers.divisions, held)
+        held = (
+            {} if parts.pod_resources_watcher is None else parts.pod_resources_watcher.holders.value
+        )
+        return holders_by_device(parts.plugin_manager.pools, held)
 
     await run_api_features(
         api,
         settings.api,
         parts.monitor.state,
-        lambda: facts_of(parts.offers.divisions),
+        lambda: facts_of(parts.plugin_manager.pools),
         holders,
         node_labels,
     )

@@ -276,8 +276,8 @@ def test_affinity_of_ones_own_stays_beside_that_of_nfd() -> None:
     own = {"nodeSelectorTerms": [{"matchExpressions": [zone]}]}
     affinity = {"nodeAffinity": {REQUIRED: own}}
     made = rendered({"nfd": {"affinity": True}, "affinity": affinity})
-    terms = made.pod["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
-    assert [{item["key"] for item in term["matchExpressions"]} for term in terms] == [
+    plugin_config = made.pod["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    assert [{item["key"] for item in term["matchExpressions"]} for term in plugin_config] == [
         {"zone", "feature.node.kubernetes.io/pci-1200_1f36.present"},
         {"zone", "feature.node.kubernetes.io/pci-1f36.present"},
         {"zone", "moffett.ai/spu.present"},

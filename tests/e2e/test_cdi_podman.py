@@ -32,16 +32,16 @@ WRITE_SPEC = """
 import sys
 from pathlib import Path
 from moffett_device_plugin.cdi.directory import CdiDirectory
-from moffett_device_plugin.cdi.writer import SpecKeeper
+from moffett_device_plugin.cdi.writer import SpecWriter
 from moffett_device_plugin.hardware.types import Mount
-from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.devices.inventory import Snapshot, observe_bus
 
 root, directory, control = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 sola = Mount(str(root / "usr/local/sola-3.5.3"), "/usr/local/sola")
 # 0.5.0: the podman of Debian 12 refuses files of any later version.
-keeper = SpecKeeper(CdiDirectory(directory), lambda: [sola], at_least="0.5.0")
-scan = HostRoot(root, smi="none", control_node_globs=(control,)).scan()
+keeper = SpecWriter(CdiDirectory(directory), lambda: [sola], at_least="0.5.0")
+scan = SysfsHardware(root, smi="none", control_node_globs=(control,)).scan()
 sys.exit(not keeper.ensure(observe_bus(Snapshot(), scan)))
 """
 

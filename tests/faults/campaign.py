@@ -70,7 +70,7 @@ def plan(seed: int, number: int, *, may_end: bool, deck: list[str]) -> Round:
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """Of one fault. Seconds from its end, or its mending, to a list that is right."""
 
     done: int = 0
@@ -82,7 +82,7 @@ class Tally:
 class Record:
     """What was done, for the table and for whoever looks for a defect."""
 
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    tallies: dict[str, Counters] = field(default_factory=dict)
     story: list[str] = field(default_factory=list)
     rounds: int = 0
     settled: int = 0
@@ -94,11 +94,11 @@ class Record:
         self.story.append(f"{time.monotonic() - self._began:8.3f} s  {text}")
 
     def done(self, name: str) -> None:
-        self.tallies.setdefault(name, Tally()).done += 1
+        self.tallies.setdefault(name, Counters()).done += 1
         self.wait(name)
 
     def left_out(self, name: str) -> None:
-        self.tallies.setdefault(name, Tally()).left_out += 1
+        self.tallies.setdefault(name, Counters()).left_out += 1
 
     def wait(self, name: str) -> None:
         self._waiting[name] = time.monotonic()
@@ -107,8 +107,8 @@ class Record:
         """The list was right at that time."""
         for name, since in list(self._waiting.items()):
             if at >= since:
-                tally = self.tallies[name]
-                tally.slowest = max(tally.slowest, at - since)
+                counters = self.tallies[name]
+                counters.slowest = max(counters.slowest, at - since)
                 del self._waiting[name]
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from moffett_device_plugin.api import KUBELET_CHECKPOINT
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
-from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, DEFAULT, UNTIL_1_36, Manners
-from moffett_device_plugin.fake_kubelet.kubelet import Pod, StandInKubelet
+from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, DEFAULT, UNTIL_1_36, Behaviour
+from moffett_device_plugin.fake_kubelet.kubelet import FakeKubelet, Pod
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server
 from moffett_device_plugin.podresources.client import METHODS
@@ -30,10 +30,10 @@ POINTS = (
     "preferred-asked",  # GetPreferredAllocation called
     "allocate-asked",  # Allocate called
 )
-KINDS: tuple[Manners, ...] = (DEFAULT, UNTIL_1_36, CURRENT)
+KINDS: tuple[Behaviour, ...] = (DEFAULT, UNTIL_1_36, CURRENT)
 
 
-class MortalKubelet(StandInKubelet):
+class MortalKubelet(FakeKubelet):
     """`die_at` is one of POINTS, or empty; `died` is set when it came to that."""
 
     def __init__(self, directory: Path, pod_socket: Path, tasks: asyncio.TaskGroup) -> None:
@@ -65,7 +65,7 @@ class MortalKubelet(StandInKubelet):
             self._pod_listener = self._pod_server = None
 
     def choose_kind(self, chance: random.Random) -> None:
-        self.manners = chance.choice(self.kinds)
+        self.behaviour = chance.choice(self.kinds)
 
     def tell_pods(self) -> None:
         """Lists the pods that there are now, as the pod-resources socket does."""

@@ -13,8 +13,8 @@ PACKAGE = "moffett_device_plugin"
 
 def never_recovers() -> None:
     """What was once sick stays so: the commonest complaint about device plugins."""
-    judge = _module("health.judge")
-    original, first = judge.reasons_of, dict[str, Any]()
+    evaluate = _module("health.judge")
+    original, first = evaluate.reasons_of, dict[str, Any]()
 
     def reasons_of(device: Any, *rest: Any) -> Any:
         reasons = original(device, *rest)
@@ -22,7 +22,7 @@ def never_recovers() -> None:
             first.setdefault(device.id, reasons)
         return first.get(device.id, reasons)
 
-    judge.reasons_of = reasons_of
+    evaluate.reasons_of = reasons_of
 
 
 def tells_at_every_poll() -> None:
@@ -32,8 +32,8 @@ def tells_at_every_poll() -> None:
 
     async def ask_smi(self: Any) -> None:
         await original(self)
-        for device_id, verdict in self.state.value.verdicts.items():
-            if not verdict.healthy:
+        for device_id, health_status in self.state.value.health_statuses.items():
+            if not health_status.healthy:
                 logging.getLogger(PACKAGE).error("device-unhealthy", extra={"device": device_id})
 
     monitor.ask_smi = ask_smi
@@ -62,7 +62,7 @@ def leaks_memory() -> None:
 
 def gives_twice() -> None:
     """A chip that a pod holds under another name looks free."""
-    _module("offers").hold_back = lambda division, *_: division
+    _module("offers").mark_conflicts = lambda pool, *_: pool
 
 
 def old_nodes() -> None:

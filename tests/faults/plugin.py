@@ -64,7 +64,7 @@ class Plugin:
         """How it ended; None while it runs."""
         return None if self._process is None else self._process.returncode
 
-    async def end(self, number: signal.Signals, patience: float = 10.0) -> None:
+    async def end(self, number: signal.Signals, timeouts: float = 10.0) -> None:
         """Sends the signal and waits for the end. Raises TimeoutError."""
         assert self._process is not None
         self.ending = True
@@ -72,7 +72,7 @@ class Plugin:
             self._process.send_signal(number)
         if self.stopped and number is not signal.SIGKILL:
             self.resume()
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeouts):
             await self._process.wait()
         if self._reader is not None:
             await self._reader

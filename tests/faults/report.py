@@ -18,14 +18,16 @@ def table(record: Record) -> str:
     width = max(map(len, names), default=10)
     lines = [f"{'fault'.ljust(width)}  times  left out  slowest until right"]
     for name in names:
-        tally = record.tallies[name]
-        slowest = f"{tally.slowest:.2f} s" if tally.done else "-"
-        lines.append(f"{name.ljust(width)}  {tally.done:5d}  {tally.left_out:8d}  {slowest:>9}")
+        counters = record.tallies[name]
+        slowest = f"{counters.slowest:.2f} s" if counters.done else "-"
+        lines.append(
+            f"{name.ljust(width)}  {counters.done:5d}  {counters.left_out:8d}  {slowest:>9}"
+        )
     return "\n".join(lines)
 
 
 def summary(record: Record) -> str:
-    done = sum(tally.done for tally in record.tallies.values())
+    done = sum(counters.done for counters in record.tallies.values())
     text = f"{done} faults in {record.rounds} rounds; the list was right after {record.settled}"
     if record.usage:
         sizes = [mib for mib, _ in record.usage]

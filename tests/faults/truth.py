@@ -78,8 +78,8 @@ def _card(chips: Sequence[Chip], each: Mapping[str, Expect]) -> Expect:
     if whats == {Expect.GONE}:
         return Expect.GONE
     # A chip that was away when the daemon started is not known to belong to the card.
-    sick = [c for c in chips if each[c.bus_id] in (Expect.UNHEALTHY, Expect.GONE) and c.seen]
-    if sick:
+    unhealthy = [c for c in chips if each[c.bus_id] in (Expect.UNHEALTHY, Expect.GONE) and c.seen]
+    if unhealthy:
         return Expect.UNHEALTHY
     return Expect.HEALTHY if whats == {Expect.HEALTHY} else Expect.ANY
 

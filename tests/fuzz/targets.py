@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from moffett_device_plugin import api
-from moffett_device_plugin.allocation.allocator import UnitAllocator
+from moffett_device_plugin.allocation.allocator import PoolAllocator
 from moffett_device_plugin.deviceplugin.service import DevicePluginService, response_of
-from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
 from moffett_device_plugin.devices.state import NodeState
@@ -28,10 +28,10 @@ from moffett_device_plugin.grpc.server import Server
 from moffett_device_plugin.hardware.mxsmi import GarbageError, parse_select
 from moffett_device_plugin.hardware.pci import sysfs_bus_id
 from moffett_device_plugin.hardware.simulation import Faults, build, bus_scan, parse_spec
-from moffett_device_plugin.resources.pools import divide
+from moffett_device_plugin.resources.pools import build_pools
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from moffett_device_plugin.runtime.log import text_value
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.runtime.watchable import Watchable
 from moffett_device_plugin.settings.load import understood
 from moffett_device_plugin.settings.options import FILE_OPTIONS, RESOURCE_OPTIONS, Values
 from moffett_device_plugin.settings.sections import NodeFacts
@@ -66,11 +66,11 @@ def mxsmi(data: bytes) -> None:
             assert "\n" not in text_value(text)
     state = _state()
     seen = observe_smi(state.snapshot, report, state.snapshot.scan)
-    judged = judge(seen, {}, HealthPolicy(), 0.0)
-    now = NodeState(seen, judged.verdicts, settled=True)
+    judged = evaluate(seen, {}, HealthPolicy(), 0.0)
+    now = NodeState(seen, judged.health_statuses, settled=True)
     assert {device.id for device in seen.devices} >= set(_ids())
-    for division in divide(now)[0]:
-        response_of(division.units())
+    for pool in build_pools(now)[0]:
+        response_of(pool.advertised())
 
 
 # -- gRPC -----------------------------------------------------------------------------------
@@ -243,7 +243,9 @@ def _layout() -> Any:
 @cache
 def _state() -> NodeState:
     snapshot = observe_bus(Snapshot(), bus_scan(_layout(), Faults()))
-    return NodeState(snapshot, judge(snapshot, {}, HealthPolicy(), 0.0).verdicts, settled=True)
+    return NodeState(
+        snapshot, evaluate(snapshot, {}, HealthPolicy(), 0.0).health_statuses, settled=True
+    )
 
 
 @cache
@@ -252,9 +254,9 @@ def _ids() -> tuple[str, ...]:
 
 
 def _service() -> DevicePluginService:
-    (division,) = divide(_state())[0]
-    allocator = UnitAllocator(Latest(_state()), lambda: division)
-    return DevicePluginService("moffett.ai/spu", Latest(division.units()), allocator)
+    (pool,) = build_pools(_state())[0]
+    allocator = PoolAllocator(Watchable(_state()), lambda: pool)
+    return DevicePluginService("moffett.ai/spu", Watchable(pool.advertised()), allocator)
 
 
 @cache
@@ -274,9 +276,9 @@ class _no_errors(logging.Handler):  # noqa: N801  (read as a statement)
         self.setLevel(logging.ERROR)
         logging.getLogger("moffett_device_plugin").addHandler(self)
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, type: object, *_: object) -> None:
         logging.getLogger("moffett_device_plugin").removeHandler(self)
-        if self.records and kind is None:
+        if self.records and type is None:
             error = self.records[0].exc_info
             raise AssertionError(self.records[0].getMessage()) from (error[1] if error else None)
 

@@ -75,8 +75,8 @@ names = st.one_of(
 id_lists = st.lists(names, max_size=6)
 sizes = st.sampled_from([-(2**31), -1, 0, 1, 2, 3, 4, 5, 2**31 - 1])
 preferences = st.builds(
-    lambda available, must, size: pb.ContainerPreferredAllocationRequest(
-        available_deviceIDs=available, must_include_deviceIDs=must, allocation_size=size
+    lambda available, must_include, size: pb.ContainerPreferredAllocationRequest(
+        available_deviceIDs=available, must_include_deviceIDs=must_include, allocation_size=size
     ),
     id_lists,
     id_lists,

@@ -111,13 +111,13 @@ class Plugin:
         request = pb.PreferredAllocationRequest.FromString(body)
         response = pb.PreferredAllocationResponse()
         for container in request.container_requests:
-            must, size = list(container.must_include_deviceIDs), container.allocation_size
+            must_include, size = list(container.must_include_deviceIDs), container.allocation_size
             if "no-must" in self.defects:
-                must = []
+                must_include = []
             if "any-device" in self.defects:
                 container.available_deviceIDs[:] = IDS
-            rest = sorted(set(container.available_deviceIDs) - set(must))
-            chosen = [*must, *rest][: size - ("too-few" in self.defects and size > 1)]
+            rest = sorted(set(container.available_deviceIDs) - set(must_include))
+            chosen = [*must_include, *rest][: size - ("too-few" in self.defects and size > 1)]
             response.container_responses.add(deviceIDs=chosen)
         return response.SerializeToString()
 

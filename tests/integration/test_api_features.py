@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.kubernetes.client import ApiClient
-from moffett_device_plugin.kubernetes.condition import ConditionKeeper
+from moffett_device_plugin.kubernetes.condition import ConditionReporter
 from moffett_device_plugin.kubernetes.errors import Backoff
 from moffett_device_plugin.kubernetes.events import Holders, timestamp
 from moffett_device_plugin.kubernetes.features import kept_running, run_api_features
@@ -26,7 +26,7 @@ from moffett_device_plugin.kubernetes.rate_limiter import TokenBucket
 from moffett_device_plugin.kubernetes.reporter import EventReporter
 from moffett_device_plugin.kubernetes.settings import ApiFeatures
 from moffett_device_plugin.labels.compute import ResourceFacts
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.apiserver import CLOSE, Answer, ApiServer, api_server, refusal
 from tests.support.running import until, within
 from tests.support.values import ids_of, snapshot_of
@@ -40,7 +40,9 @@ def faulty(*names: str) -> NodeState:
     for name in names:
         faults = faults.with_fault(SICK, name)
     snapshot = snapshot_of("2xS30", faults)
-    return NodeState(snapshot, judge(snapshot, {}, HealthPolicy(), 0.0).verdicts, settled=True)
+    return NodeState(
+        snapshot, evaluate(snapshot, {}, HealthPolicy(), 0.0).health_statuses, settled=True
+    )
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Cluster:
     def __init__(self, server: ApiServer) -> None:
         self.server = server
         self.client = ApiClient(server.settings(request_timeout=0.5))
-        self.state: Latest[NodeState] = Latest(NodeState())
+        self.state: Watchable[NodeState] = Watchable(NodeState())
         self.tasks: list[asyncio.Task[None]] = []
 
     def start(self, run: Awaitable[None]) -> asyncio.Task[None]:
@@ -70,8 +72,8 @@ class Cluster:
 
         return EventReporter(self.client, self.state, holders, backoff=impatient(), bucket=bucket)
 
-    def keeper(self, heartbeat: float = 1000.0) -> ConditionKeeper:
-        return ConditionKeeper(self.client, self.state, heartbeat, backoff=impatient())
+    def keeper(self, heartbeat: float = 1000.0) -> ConditionReporter:
+        return ConditionReporter(self.client, self.state, heartbeat, backoff=impatient())
 
     @property
     def reasons(self) -> list[str]:
@@ -121,8 +123,8 @@ def test_a_failure_and_a_recovery_are_events_on_the_node(tmp_path: Path) -> None
             await asyncio.sleep(0)  # let it be noticed
         await cluster.until_events(2)
         assert cluster.reasons == ["SPUUnhealthy", "SPUHealthy"]
-        sick = next(iter(cluster.server.events.values()))
-        assert "held by default/inference (main)" in sick["message"]
+        unhealthy = next(iter(cluster.server.events.values()))
+        assert "held by default/inference (main)" in unhealthy["message"]
 
     on_cluster(tmp_path, play)
 
@@ -227,8 +229,8 @@ def test_a_node_that_loses_everything_writes_no_more_than_its_budget(tmp_path: P
         for device in IDS:
             faults = faults.with_fault(device, "ecc")
         snapshot = snapshot_of("2xS30", faults)
-        verdicts = judge(snapshot, {}, HealthPolicy(), 0.0).verdicts
-        cluster.state.set(NodeState(snapshot, verdicts, settled=True))
+        health_statuses = evaluate(snapshot, {}, HealthPolicy(), 0.0).health_statuses
+        cluster.state.set(NodeState(snapshot, health_statuses, settled=True))
         await cluster.until_events(3)
         *_, summary = cluster.server.events.values()
         assert summary["message"].startswith("4 changes of 4 devices, now: ")
@@ -389,7 +391,7 @@ def test_an_api_that_refuses_labels_is_not_asked_at_every_change(tmp_path: Path)
 
 
 def reader(cluster: Cluster) -> NodeLabels:
-    return NodeLabels(cluster.client, Latest(None), backoff=impatient())
+    return NodeLabels(cluster.client, Watchable(None), backoff=impatient())
 
 
 def test_the_nodes_labels_are_seen_as_they_change(tmp_path: Path) -> None:
@@ -471,7 +473,7 @@ def test_an_outage_leaves_the_labels_as_they_were(tmp_path: Path) -> None:
 def test_everything_that_is_on_runs_and_ends_with_its_task(tmp_path: Path) -> None:
     async def play(cluster: Cluster) -> None:
         facts = [ResourceFacts("moffett.ai/spu")]
-        labels: Latest[Mapping[str, str] | None] = Latest(None)
+        labels: Watchable[Mapping[str, str] | None] = Watchable(None)
         features = ApiFeatures(labels=True, events=True, condition=True)
         settings = cluster.server.settings()
         cluster.state.set(faulty("ecc"))
@@ -492,7 +494,7 @@ def test_everything_that_is_on_runs_and_ends_with_its_task(tmp_path: Path) -> No
 def test_a_defect_of_an_extra_is_told_and_does_not_end_the_daemon(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    runs: Latest[int] = Latest(0)
+    runs: Watchable[int] = Watchable(0)
 
     async def broken() -> None:
         runs.set(runs.value + 1)

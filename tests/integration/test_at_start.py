@@ -23,7 +23,7 @@ async def test_a_change_since_the_settings_were_read_is_applied(tmp_path: Path) 
     changes = ConfigFile(path, values, NodeFacts(), acted_on).changes()
     settings = await within(anext(changes))
     await changes.aclose()
-    assert [str(one) for one in settings.terms.resources] == ["moffett.ai/spu-card"]
+    assert [str(one) for one in settings.plugin_config.resources] == ["moffett.ai/spu-card"]
 
 
 @on_a_loop

@@ -14,10 +14,10 @@ from moffett_device_plugin.grpc.client import Channel
 from moffett_device_plugin.grpc.messages import StatusError
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Faults
-from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.hardware.types import Mount
-from moffett_device_plugin.resources.device_list_strategy import Delivery, Strategy
-from moffett_device_plugin.resources.plugin_config import Calls, Terms
+from moffett_device_plugin.resources.device_list_strategy import DeviceListStrategy, Strategy
+from moffett_device_plugin.resources.plugin_config import PluginConfig, PluginOptions
 from moffett_device_plugin.resources.pools import Resource, Sharing
 from moffett_device_plugin.resources.selector import Selector
 
@@ -26,12 +26,12 @@ from ..support.running import RESOURCE, Running, on_a_loop, running, simulated, 
 FIRST_CARD = [f"moffett.ai/spu=0000:{bus}:00.0" for bus in ("36", "37")]
 
 
-def by(*strategies: Strategy) -> Terms:
-    return Terms(delivery=Delivery(frozenset(strategies)))
+def by(*strategies: Strategy) -> PluginConfig:
+    return PluginConfig(device_list_strategy=DeviceListStrategy(frozenset(strategies)))
 
 
-async def pod_of_two(it: Running, tmp_path: Path, terms: Terms) -> Pod:
-    it.start_plugin(terms=terms, cdi_dir=tmp_path / "cdi")
+async def pod_of_two(it: Running, tmp_path: Path, plugin_config: PluginConfig) -> Pod:
+    it.start_plugin(plugin_config=plugin_config, cdi_dir=tmp_path / "cdi")
     await it.allocatable(6)
     return await it.kubelet.admit("inference", RESOURCE, 2)
 
@@ -65,8 +65,8 @@ async def test_cdi_names_are_known_to_engines_before_they_are_given(
 @on_a_loop
 async def test_several_strategies_at_once(short_dir: Path, tmp_path: Path) -> None:
     async with running(short_dir) as it:
-        terms = by("cdi-annotations", "device-specs", "envvar")
-        answer = (await pod_of_two(it, tmp_path, terms)).response
+        plugin_config = by("cdi-annotations", "device-specs", "envvar")
+        answer = (await pod_of_two(it, tmp_path, plugin_config)).response
         (value,) = answer.annotations.values()
         assert value.split(",") == FIRST_CARD
         assert len(answer.devices) == 2
@@ -80,9 +80,11 @@ async def test_two_resources_of_one_container_have_annotations_that_do_not_colli
 
     here = Selector(numa_nodes=frozenset({"0"}))
     cards = Resource("moffett.ai/spu-card", granularity="card", exclude=here)
-    terms = Terms((Resource(select=here), cards), Delivery(frozenset({"cdi-annotations"})))
+    plugin_config = PluginConfig(
+        (Resource(select=here), cards), DeviceListStrategy(frozenset({"cdi-annotations"}))
+    )
     async with running(short_dir) as it:
-        it.start_plugin(terms=terms, cdi_dir=tmp_path / "cdi")
+        it.start_plugin(plugin_config=plugin_config, cdi_dir=tmp_path / "cdi")
         await it.until(lambda: len(it.kubelet.resources()) == 2)
         await it.allocatable(3)
         await it.until(lambda: it.kubelet.allocatable("moffett.ai/spu-card") == 1)
@@ -117,9 +119,9 @@ async def test_the_hosts_sola_comes_read_only_or_the_pod_is_told(
     short_dir: Path, tmp_path: Path
 ) -> None:
     node = WithSola(simulated().layout)
-    terms = Terms(delivery=Delivery(inject_sola=True))
+    plugin_config = PluginConfig(device_list_strategy=DeviceListStrategy(inject_sola=True))
     async with running(short_dir) as it:
-        it.start_plugin(node, terms=terms)
+        it.start_plugin(node, plugin_config=plugin_config)
         await it.allocatable(6)
         pod = await it.kubelet.admit("a", RESOURCE, 1)
         (mount,) = pod.response.mounts
@@ -132,7 +134,7 @@ async def test_the_hosts_sola_comes_read_only_or_the_pod_is_told(
 
 
 def test_sola_is_found_behind_its_link_by_both_names(tmp_path: Path) -> None:
-    host = HostRoot(tmp_path)
+    host = SysfsHardware(tmp_path)
     assert host.sola_mounts() is None
     installed = tmp_path / "usr/local/sola-3.5.3"
     installed.mkdir(parents=True)
@@ -173,7 +175,7 @@ async def pre_start(it: Running, pod: Pod) -> None:
 async def test_a_container_does_not_start_on_a_device_that_has_just_gone(short_dir: Path) -> None:
     node = simulated()
     async with running(short_dir) as it:
-        it.start_plugin(node, terms=Terms(calls=Calls(pre_start=True)))
+        it.start_plugin(node, plugin_config=PluginConfig(options=PluginOptions(pre_start=True)))
         await it.allocatable(6)
         pod = await it.kubelet.admit("a", RESOURCE, 1)
         (device,) = pod.device_ids
@@ -193,9 +195,9 @@ async def test_a_container_does_not_start_on_a_device_that_has_just_gone(short_d
 @on_a_loop
 async def test_pods_share_chips_the_least_used_first(short_dir: Path) -> None:
     name = "moffett.ai/spu.shared"
-    terms = Terms((Resource(name, sharing=Sharing(2, max_per_pod=6)),))
+    plugin_config = PluginConfig((Resource(name, sharing=Sharing(2, max_per_pod=6)),))
     async with running(short_dir) as it:
-        it.start_plugin(terms=terms)
+        it.start_plugin(plugin_config=plugin_config)
         await it.until(lambda: it.kubelet.allocatable(name) == 12)
         first = await it.kubelet.admit("a", name, 6)
         assert len(set(first.response.envs["MOFFETT_SPU_IDS"].split(","))) == 6
@@ -214,11 +216,11 @@ async def test_nothing_is_offered_under_names_that_engines_cannot_know(
 ) -> None:
     (tmp_path / "cdi").touch()  # a file where the directory should be
     async with running(short_dir) as it:
-        daemon = it.start_plugin(terms=by("cdi-cri"), cdi_dir=tmp_path / "cdi")
+        daemon = it.start_plugin(plugin_config=by("cdi-cri"), cdi_dir=tmp_path / "cdi")
         state = daemon.monitor.state
         await until(state, lambda: state.value.settled)
-        assert daemon.offers.current == ()
+        assert daemon.plugin_manager.current == ()
         (tmp_path / "cdi").unlink()
-        daemon.monitor.look()
-        daemon.offers.update()
+        daemon.monitor.rescan()
+        daemon.plugin_manager.update()
         await it.allocatable(6)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
-from moffett_device_plugin.deviceplugin.plugin import Patience
+from moffett_device_plugin.deviceplugin.plugin import RegistrationTimeouts
 from moffett_device_plugin.deviceplugin.socket_names import new_socket_name
-from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, DEFAULT, UNTIL_1_36, Manners
+from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, DEFAULT, UNTIL_1_36, Behaviour
 from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server, Unary
@@ -104,7 +104,7 @@ async def test_a_kubelet_that_comes_late_even_its_directory(short_dir: Path) -> 
     directory = short_dir / "a" / "b"
     async with running(directory, kubelet=False) as it:
         daemon = it.start_plugin()
-        await within(daemon.offers.changed.after(0))
+        await within(daemon.plugin_manager.changed.after(0))
         assert not daemon.registered
         await it.kubelet.start()
         await it.allocatable(6)
@@ -124,7 +124,7 @@ async def test_a_kubelet_that_refuses_is_asked_again(
         server = Server({"/v1beta1.Registration/Register": Unary(refuse)}, it.tasks)
         loop = asyncio.get_running_loop()
         listener = await loop.create_unix_server(server.protocol, str(short_dir / "kubelet.sock"))
-        daemon = it.start_plugin(patience=Patience(refused_retry=0.01))
+        daemon = it.start_plugin(timeouts=RegistrationTimeouts(refused_retry=0.01))
         requests = [await within(calls.get(), "registration") for _ in range(3)]
         assert not daemon.registered
         # Kubelets from 1.37 on refuse a socket for good that they have not let go of.
@@ -148,21 +148,23 @@ async def test_a_kubelet_that_never_dials_back_is_registered_with_again(short_di
         server = Server({"/v1beta1.Registration/Register": Unary(accept)}, it.tasks)
         loop = asyncio.get_running_loop()
         listener = await loop.create_unix_server(server.protocol, str(short_dir / "kubelet.sock"))
-        it.start_plugin(patience=Patience(dial_back=0.05))
+        it.start_plugin(timeouts=RegistrationTimeouts(dial_back=0.05))
         for _ in range(3):
             await within(calls.get(), "registration")
         listener.close()
         server.close()
 
 
-@pytest.mark.parametrize("manners", KUBELETS.values(), ids=KUBELETS)
-def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(short_dir: Path, manners: Manners) -> None:
+@pytest.mark.parametrize("behaviour", KUBELETS.values(), ids=KUBELETS)
+def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(
+    short_dir: Path, behaviour: Behaviour
+) -> None:
     async def run() -> None:
         async with running(short_dir) as it:
-            it.kubelet.manners = manners
+            it.kubelet.behaviour = behaviour
             daemon = it.start_plugin()
             await it.allocatable(6)
-            plugin = daemon.offers.current[0].plugin
+            plugin = daemon.plugin_manager.current[0].plugin
             service = plugin.service
             for time in range(8):
                 # What the kubelet does when it is done with an endpoint.
@@ -171,7 +173,7 @@ def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(short_dir: Path, manners
                 await it.allocatable(6)
             assert len(it.kubelet.registrations) == 9, "one registration for each time it hung up"
             assert service.ended == 8
-            assert plugin.tally.registration_failures == 0
+            assert plugin.counters.registration_failures == 0
             assert len(it.own_sockets) == 1
 
     asyncio.run(run())
@@ -217,14 +219,14 @@ async def test_the_socket_of_one_that_was_killed_is_cleared_away(short_dir: Path
         assert other.exists(), "another vendor's socket is none of our business"
 
 
-@pytest.mark.parametrize("manners", KUBELETS.values(), ids=KUBELETS)
+@pytest.mark.parametrize("behaviour", KUBELETS.values(), ids=KUBELETS)
 @pytest.mark.parametrize("who_stays", ["the first", "the second"])
 def test_of_two_copies_the_one_that_stays_is_registered(
-    short_dir: Path, manners: Manners, who_stays: str
+    short_dir: Path, behaviour: Behaviour, who_stays: str
 ) -> None:
     async def run() -> None:
         async with running(short_dir) as it:
-            it.kubelet.manners = manners
+            it.kubelet.behaviour = behaviour
             first = it.start_plugin()
             await it.allocatable(6)
             second = it.start_plugin()
@@ -237,7 +239,7 @@ def test_of_two_copies_the_one_that_stays_is_registered(
             await it.allocatable(6)
             await it.until(lambda: it.kubelet.listening(RESOURCE))
             assert stays.registered
-            if manners is not UNTIL_1_36:  # which hangs up on the one that stays
+            if behaviour is not UNTIL_1_36:  # which hangs up on the one that stays
                 assert counts <= {6}, "the node never lost a device"
             node_keeps = await it.kubelet.admit("pod", RESOURCE, 2)
             assert len(node_keeps.device_ids) == 2
@@ -251,30 +253,30 @@ def test_of_two_copies_the_one_that_stays_is_registered(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("manners", KUBELETS.values(), ids=KUBELETS)
+@pytest.mark.parametrize("behaviour", KUBELETS.values(), ids=KUBELETS)
 def test_a_copy_that_comes_and_goes_leaves_nothing_behind(
-    short_dir: Path, manners: Manners
+    short_dir: Path, behaviour: Behaviour
 ) -> None:
     """As a second DaemonSet does whose pods crash, perhaps for weeks."""
 
     async def run() -> None:
         async with running(short_dir) as it:
-            it.kubelet.manners = manners
+            it.kubelet.behaviour = behaviour
             stays = it.start_plugin()
             await it.allocatable(6)
-            plugin = stays.offers.current[0].plugin
+            plugin = stays.plugin_manager.current[0].plugin
             for _ in range(6):
                 other = it.start_plugin()
                 await it.until(lambda: other.registered)  # noqa: B023
-                before = plugin.tally.registrations
+                before = plugin.counters.registrations
                 await it.stop_plugin(other)
-                await it.until(lambda: plugin.tally.registrations > before)  # noqa: B023
+                await it.until(lambda: plugin.counters.registrations > before)  # noqa: B023
                 await it.allocatable(6)
             await until(plugin.service.changed, lambda: plugin.service.streams <= 2)
             assert len(it.own_sockets) <= 2
-            assert plugin.tally.registration_failures == 0
-            if manners is not UNTIL_1_36:
-                assert plugin.tally.registrations == 7, "one for each departure"
+            assert plugin.counters.registration_failures == 0
+            if behaviour is not UNTIL_1_36:
+                assert plugin.counters.registrations == 7, "one for each departure"
 
     asyncio.run(run())
 

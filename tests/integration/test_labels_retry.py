@@ -12,7 +12,7 @@ from moffett_device_plugin.kubernetes.errors import ApiError, Backoff
 from moffett_device_plugin.kubernetes.nodelabels import NodeLabelSink
 from moffett_device_plugin.labels.compute import ResourceFacts
 from moffett_device_plugin.labels.follow import follow_labels
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.running import on_a_loop, within
 
 
@@ -34,7 +34,7 @@ class Busy:
 async def test_labels_that_were_refused_do_not_wait_for_the_next_look() -> None:
     server = Busy(refusals=3)
     sink = NodeLabelSink(cast(ApiClient, server), backoff=Backoff(first=0.001))
-    state = Latest(NodeState(settled=True))
+    state = Watchable(NodeState(settled=True))
     facts = [ResourceFacts("moffett.ai/spu")]
     following = asyncio.ensure_future(follow_labels(state, lambda: facts, sink, period=1000))
     await within(server.taken.wait())

@@ -14,28 +14,30 @@ import pytest
 
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Device
-from moffett_device_plugin.devices.monitor import Monitor, Pace
+from moffett_device_plugin.devices.monitor import Monitor, PollIntervals
 from moffett_device_plugin.hardware import sysfs_hardware as hostroot
 from moffett_device_plugin.hardware import uevents
-from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from tests.support.fakehost import FATAL, FakeHost
 from tests.support.running import until
 
 CHIP = "0000:36:00.0"
 #: Polls so slow that nothing is seen by them while a test runs.
-ONLY_EVENTS = Pace(pulse=1000, full_scan=1000, smi=1000)
+ONLY_EVENTS = PollIntervals(registers=1000, full_scan=1000, smi=1000)
 
 
 class Watched:
-    def __init__(self, host: FakeHost, pace: Pace) -> None:
+    def __init__(self, host: FakeHost, intervals: PollIntervals) -> None:
         policy = HealthPolicy(recovery_seconds=0.05)
-        self.monitor = Monitor(HostRoot(host.root, smi_deadline=2), policy, time.monotonic, pace)
+        self.monitor = Monitor(
+            SysfsHardware(host.root, smi_deadline=2), policy, time.monotonic, intervals
+        )
 
     def device(self, device_id: str = CHIP) -> Device | None:
         return self.monitor.state.value.snapshot.by_id().get(device_id)
 
     def codes(self, device_id: str = CHIP) -> frozenset[str]:
-        return self.monitor.state.value.verdicts[device_id].codes
+        return self.monitor.state.value.health_statuses[device_id].codes
 
     def healthy(self, device_id: str = CHIP) -> bool:
         return self.monitor.state.value.healthy(device_id)
@@ -45,10 +47,12 @@ class Watched:
 
 
 def watch(
-    host: FakeHost, play: Callable[[Watched], Awaitable[None]], pace: Pace = ONLY_EVENTS
+    host: FakeHost,
+    play: Callable[[Watched], Awaitable[None]],
+    intervals: PollIntervals = ONLY_EVENTS,
 ) -> None:
     async def run() -> None:
-        watched = Watched(host, pace)
+        watched = Watched(host, intervals)
         task = asyncio.ensure_future(watched.monitor.run())
         try:
             await watched.until(lambda: watched.monitor.state.value.settled)
@@ -159,7 +163,7 @@ def test_what_no_event_tells_is_seen_by_the_pulse(host: FakeHost, name: str) -> 
         write(good)
         await node.until(node.healthy)
 
-    watch(host, play, Pace(pulse=0.02, full_scan=1000, smi=1000))
+    watch(host, play, PollIntervals(registers=0.02, full_scan=1000, smi=1000))
 
 
 def test_mx_smi_is_asked_when_a_card_comes_up(host: FakeHost) -> None:
@@ -189,7 +193,7 @@ def test_a_hanging_mx_smi_does_not_hold_up_the_bus(host: FakeHost) -> None:
         host.remove(CHIP)
         await node.until(lambda: "bus-gone" in node.codes())
 
-    watch(host, play, Pace(pulse=1000, full_scan=1000, smi=1000, smi_at_start=0.05))
+    watch(host, play, PollIntervals(registers=1000, full_scan=1000, smi=1000, smi_at_start=0.05))
 
 
 def test_a_broken_mx_smi_is_told_once(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +206,7 @@ def test_a_broken_mx_smi_is_told_once(host: FakeHost, caplog: pytest.LogCaptureF
         host.smi_table("0, 0:36:00.0, 1", "1, 0:37:00.0, 1", "2, 0:38:00.0, 1")
         await node.until(lambda: node.monitor.state.value.snapshot.smi.answered)
 
-    watch(host, play, Pace(pulse=1000, full_scan=1000, smi=0.01))
+    watch(host, play, PollIntervals(registers=1000, full_scan=1000, smi=0.01))
     told = [record.message for record in caplog.records]
     assert told.count("mx-smi-failed") == 1
 
@@ -225,7 +229,7 @@ def test_nothing_is_logged_while_nothing_changes(
         await node.until(lambda: int(counter.read_text() or 0) > 48)
         assert [r.message for r in caplog.records[before:]] == []
 
-    watch(host, play, Pace(pulse=0.01, full_scan=0.02, smi=0.01))
+    watch(host, play, PollIntervals(registers=0.01, full_scan=0.02, smi=0.01))
 
 
 def test_the_kernels_own_events_can_be_heard() -> None:
@@ -255,5 +259,5 @@ def test_only_events_that_can_matter_cause_a_scan(message: bytes, concerned: boo
 def test_the_real_sysfs_of_this_machine_can_be_read() -> None:
     if not Path("/sys/bus").is_dir():
         pytest.skip("no sysfs here")
-    scan = HostRoot(Path("/")).scan()
+    scan = SysfsHardware(Path("/")).scan()
     assert all(os.path.isdir(f"/sys/bus/pci/devices/{f.bus_id}") for f in scan.functions)

@@ -16,8 +16,8 @@ from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.types import SmiReport
 from moffett_device_plugin.metrics.address import Address
 from moffett_device_plugin.metrics.exporter import Exporter
-from moffett_device_plugin.metrics.heartbeat import Pulse
-from moffett_device_plugin.podresources.watcher import Holdings, Rhythm
+from moffett_device_plugin.metrics.heartbeat import Heartbeats
+from moffett_device_plugin.podresources.watcher import PodResourcesWatcher, RefreshIntervals
 from tests.support.podresources import PodResources
 from tests.support.running import RESOURCE, Running, running, simulated, within
 
@@ -25,21 +25,21 @@ from tests.support.running import RESOURCE, Running, running, simulated, within
 @asynccontextmanager
 async def exporting(
     it: Running, daemon: Daemon, pods: Path
-) -> AsyncIterator[tuple[Exporter, Holdings]]:
-    holdings = Holdings(pods, Rhythm(3600, (0.001,) * 1000))
+) -> AsyncIterator[tuple[Exporter, PodResourcesWatcher]]:
+    pod_resources_watcher = PodResourcesWatcher(pods, RefreshIntervals(3600, (0.001,) * 1000))
     exporter = Exporter(
         Address("127.0.0.1", 0),
         daemon.monitor,
-        daemon.offers,
-        daemon.tally,
+        daemon.plugin_manager,
+        daemon.counters,
         lambda: daemon.settings.health,
-        Pulse({}),
-        holdings,
+        Heartbeats({}),
+        pod_resources_watcher,
     )
-    tasks = [it.tasks.create_task(run) for run in (exporter.run(), holdings.run())]
+    tasks = [it.tasks.create_task(run) for run in (exporter.run(), pod_resources_watcher.run())]
     await within(exporter.server.port.after(0))
     try:
-        yield exporter, holdings
+        yield exporter, pod_resources_watcher
     finally:
         for task in tasks:
             task.cancel()
@@ -70,13 +70,13 @@ def test_a_pod_from_admission_to_its_devices_in_a_scrape(short_dir: Path) -> Non
         pods = short_dir / "pods.sock"
         async with kubelet.serving(pods), running(short_dir / "kubelet") as it:
             daemon = it.start_plugin()
-            async with exporting(it, daemon, pods) as (exporter, holdings):
+            async with exporting(it, daemon, pods) as (exporter, pod_resources_watcher):
                 await it.allocatable(6)
                 assert await get(exporter, "/readyz") == (200, "ok\n")
                 pod = await it.kubelet.admit("train", RESOURCE, 2)
                 kubelet.pods = {"ml/train/main": {RESOURCE: [pod.device_ids]}}
-                holdings.nudge()
-                await within(holdings.holders.after(0))
+                pod_resources_watcher.refresh_soon()
+                await within(pod_resources_watcher.holders.after(0))
                 values = await scrape(exporter)
         plugin = "moffett_device_plugin_"
         assert values[f"{plugin}registered", RESOURCE] == 1
@@ -98,7 +98,7 @@ def test_a_kubelet_that_is_not_there_is_not_ready_and_alive(short_dir: Path) -> 
         async with running(short_dir, kubelet=False) as it:
             daemon = it.start_plugin()
             async with exporting(it, daemon, short_dir / "none.sock") as (exporter, _):
-                await within(daemon.offers.changed.after(0))
+                await within(daemon.plugin_manager.changed.after(0))
                 status, why = await get(exporter, "/readyz")
                 assert (status, why) == (503, f"not registered with the kubelet: {RESOURCE}\n")
                 assert await get(exporter, "/healthz") == (200, "ok\n")

@@ -16,12 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from moffett_device_plugin.metrics import server
 from moffett_device_plugin.metrics.address import Address
-from moffett_device_plugin.metrics.heartbeat import Pulse
+from moffett_device_plugin.metrics.heartbeat import Heartbeats
 from moffett_device_plugin.metrics.server import Limits, MetricsServer
 from moffett_device_plugin.metrics.view import View
-from moffett_device_plugin.resources.pools import divide
-from moffett_device_plugin.runtime.counters import Tally
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.resources.pools import build_pools
+from moffett_device_plugin.runtime.counters import Counters
+from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.values import state_of
 
 LOOPBACK = Address("127.0.0.1", 0)
@@ -29,8 +29,8 @@ LOOPBACK = Address("127.0.0.1", 0)
 
 def a_view() -> View:
     state = state_of("1xS4")
-    divisions, _ = divide(state)
-    return View(state, Tally(), 0.0, 0.0, divisions, (), {"moffett.ai/spu": True})
+    pools, _ = build_pools(state)
+    return View(state, Counters(), 0.0, 0.0, pools, (), {"moffett.ai/spu": True})
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Served:
     now: float = 0.0
     failure: Exception | None = None
 
-    def look(self) -> View:
+    def rescan(self) -> View:
         if self.failure is not None:
             raise self.failure
         return self.view
@@ -66,8 +66,8 @@ class Served:
 @asynccontextmanager
 async def serving(limits: Limits = Limits(), address: Address = LOOPBACK) -> AsyncIterator[Served]:  # noqa: B008
     served = Served()
-    pulse = Pulse({"bus": 10.0}, clock=lambda: served.now)
-    metrics = MetricsServer(address, served.look, pulse, limits)
+    registers = Heartbeats({"bus": 10.0}, clock=lambda: served.now)
+    metrics = MetricsServer(address, served.rescan, registers, limits)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(metrics.run())
         served.port = await listening(metrics.port)
@@ -75,7 +75,7 @@ async def serving(limits: Limits = Limits(), address: Address = LOOPBACK) -> Asy
         task.cancel()
 
 
-async def listening(port: Latest[int | None]) -> int:
+async def listening(port: Watchable[int | None]) -> int:
     while port.value is None:
         await port.after(port.version)
     return port.value
@@ -118,7 +118,7 @@ async def test_a_connection_serves_many_scrapes_of_what_is_then() -> None:
     async with serving() as it:
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         for allocations in range(3):
-            it.view.tally.of("moffett.ai/spu").allocations = allocations
+            it.view.counters.of("moffett.ai/spu").allocations = allocations
             writer.write(b"GET /metrics?x=1 HTTP/1.1\r\nHost: x\r\n\r\n")
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length: ")[1].split()[0])
@@ -188,7 +188,7 @@ def test_nonsense_is_answered_and_does_no_harm(request_: bytes, status: bytes) -
 
 @on_a_loop
 async def test_who_says_nothing_or_stops_halfway_is_hung_up_on() -> None:
-    async with serving(Limits(patience=0.2)) as it:
+    async with serving(Limits(timeouts=0.2)) as it:
         assert await it.raw(b"") == b""
         assert await it.raw(b"GET /metr") == b""
         assert (await it.get("/healthz"))[0] == 200
@@ -203,7 +203,7 @@ async def test_who_is_idle_too_long_is_hung_up_on() -> None:
 
 @on_a_loop
 async def test_who_does_not_read_is_hung_up_on() -> None:
-    async with serving(Limits(patience=0.3)) as it:
+    async with serving(Limits(timeouts=0.3)) as it:
         peer = socket.socket()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         peer.setblocking(False)
@@ -230,7 +230,7 @@ def test_who_reads_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> Non
     async def run() -> None:
         async with serving() as it:
             state = state_of("4xS30")
-            it.view = replace(it.view, state=state, divisions=divide(state)[0])
+            it.view = replace(it.view, state=state, pools=build_pools(state)[0])
             loop = asyncio.get_running_loop()
             peer = socket.socket()
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -286,7 +286,7 @@ def test_a_port_that_is_taken_is_waited_for(caplog: pytest.LogCaptureFixture) ->
     async def run() -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             address = Address("127.0.0.1", other.getsockname()[1])
-            metrics = MetricsServer(address, a_view, Pulse({}), Limits(rebind=0.01))
+            metrics = MetricsServer(address, a_view, Heartbeats({}), Limits(rebind=0.01))
             task = asyncio.ensure_future(metrics.run())
             while not caplog.records:
                 await asyncio.sleep(0)

@@ -18,7 +18,7 @@ from moffett_device_plugin.podresources.client import (
     PodResourcesError,
     list_holders,
 )
-from moffett_device_plugin.podresources.watcher import Holdings, Rhythm
+from moffett_device_plugin.podresources.watcher import PodResourcesWatcher, RefreshIntervals
 from tests.support.podresources import V1, V1ALPHA1, PodResources
 
 SPU = "moffett.ai/spu"
@@ -29,7 +29,7 @@ PODS = {
     "ml/train/side": {"moffett.ai/spu.shared": [["card-0000:33:00.0::7"]]},
     "default/idle/main": {},
 }
-SLOW = Rhythm(interval=3600)
+SLOW = RefreshIntervals(interval=3600)
 
 
 def on_a_loop(test: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
@@ -121,15 +121,17 @@ async def test_a_nudge_finds_the_pod_as_soon_as_the_kubelet_lists_it(socket: Pat
             asked.set()
             return holders
 
-        holdings = Holdings(rhythm=Rhythm(3600, (0.001,) * 1000), ask=ask)
-        running = tasks.create_task(holdings.run())
+        pod_resources_watcher = PodResourcesWatcher(
+            intervals=RefreshIntervals(3600, (0.001,) * 1000), ask=ask
+        )
+        running = tasks.create_task(pod_resources_watcher.run())
         await asked.wait()
         asked.clear()
-        holdings.nudge()
+        pod_resources_watcher.refresh_soon()
         await asked.wait()
         kubelet.pods = PODS  # only now, after the first look
-        await holdings.holders.after(0)
-        assert holdings.holders.value[SPU][ONE] == (holder("train"),)
+        await pod_resources_watcher.holders.after(0)
+        assert pod_resources_watcher.holders.value[SPU][ONE] == (holder("train"),)
         running.cancel()
 
 
@@ -137,12 +139,12 @@ async def test_a_nudge_finds_the_pod_as_soon_as_the_kubelet_lists_it(socket: Pat
 async def test_pods_that_end_are_seen_within_the_interval(socket: Path) -> None:
     kubelet = PodResources(PODS)
     async with kubelet.serving(socket), asyncio.TaskGroup() as tasks:
-        holdings = Holdings(socket, Rhythm(interval=0.01))
-        running = tasks.create_task(holdings.run())
-        await holdings.holders.after(0)
+        pod_resources_watcher = PodResourcesWatcher(socket, RefreshIntervals(interval=0.01))
+        running = tasks.create_task(pod_resources_watcher.run())
+        await pod_resources_watcher.holders.after(0)
         kubelet.pods = {}
-        await holdings.holders.after(1)
-        assert holdings.holders.value == {}
+        await pod_resources_watcher.holders.after(1)
+        assert pod_resources_watcher.holders.value == {}
         running.cancel()
 
 
@@ -153,16 +155,16 @@ def test_an_absent_kubelet_is_told_once_and_so_is_its_return(
     path = short_dir / "kubelet.sock"
 
     async def run() -> None:
-        holdings = Holdings(path, SLOW)
+        pod_resources_watcher = PodResourcesWatcher(path, SLOW)
         for _ in range(3):
-            assert not await holdings.refresh()
-        assert "No such file" in str(holdings.error)
+            assert not await pod_resources_watcher.refresh()
+        assert "No such file" in str(pod_resources_watcher.error)
         async with PodResources(PODS).serving(path):
-            assert await holdings.refresh()
-            assert not await holdings.refresh(), "nothing changed"
-        assert holdings.error is None
-        await holdings.refresh()
-        assert holdings.holders.value[SPU], "what was known stands while it is away"
+            assert await pod_resources_watcher.refresh()
+            assert not await pod_resources_watcher.refresh(), "nothing changed"
+        assert pod_resources_watcher.error is None
+        await pod_resources_watcher.refresh()
+        assert pod_resources_watcher.holders.value[SPU], "what was known stands while it is away"
 
     asyncio.run(run())
     events = [record.message for record in caplog.records]

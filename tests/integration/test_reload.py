@@ -103,8 +103,11 @@ async def test_another_division_of_the_node_leaves_a_pod_its_devices(
         it.kubelet.delete("whole")
         mounted.write("version: v1")
         await advertised(it, spu=6)
-        await until(daemon.offers.changed, lambda: daemon.offers.changed.value == (RESOURCE,))
-        assert daemon.tally.reloads == 2
+        await until(
+            daemon.plugin_manager.changed,
+            lambda: daemon.plugin_manager.changed.value == (RESOURCE,),
+        )
+        assert daemon.counters.reloads == 2
 
 
 @on_a_loop
@@ -125,11 +128,11 @@ async def test_an_invalid_file_is_told_once_and_the_old_one_stays(
         (told,) = [r for r in caplog.records if r.getMessage() == refused.what]
         assert "resources[0].nam" in told.why  # type: ignore[attr-defined]
         assert "did you mean name?" in told.why  # type: ignore[attr-defined]
-        assert daemon.tally.reload_failures == 1
-        assert daemon.tally.reload_last_ok is False
+        assert daemon.counters.reload_failures == 1
+        assert daemon.counters.reload_last_ok is False
         mounted.write("version: v1")
         await advertised(it, spu=6)
-        assert daemon.tally.reload_last_ok is True
+        assert daemon.counters.reload_last_ok is True
 
 
 @on_a_loop
@@ -149,8 +152,8 @@ async def test_a_file_that_is_missing_while_it_is_replaced_is_not_refused(
 
     monkeypatch.setattr(reload, "read_text", read_text)
     settings = await within(anext(file.changes()), "the new configuration")
-    assert [str(resource) for resource in settings.terms.resources] == [RESOURCE]
-    assert file.tally.reload_failures == 0
+    assert [str(resource) for resource in settings.plugin_config.resources] == [RESOURCE]
+    assert file.counters.reload_failures == 0
 
 
 @on_a_loop

@@ -46,8 +46,8 @@ def main(words: list[str]) -> int:
     ):
         began = time.time()
         failures += lint(promtool, port)
-        patience = arguments.seconds + 30
-        wait_until(lambda: alerts(prometheus) >= EXPECTED, "end of the story", patience)
+        timeouts = arguments.seconds + 30
+        wait_until(lambda: alerts(prometheus) >= EXPECTED, "end of the story", timeouts)
         failures += ask(prometheus, began)
         if arguments.picture is not None:
             picture.draw(prometheus, began, time.time(), arguments.picture)

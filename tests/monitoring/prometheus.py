@@ -108,8 +108,8 @@ def running(directory: Path, scraped: int) -> Iterator[Prometheus]:
         process.wait(30)
 
 
-def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
+def wait_until(condition: Callable[[], bool], what: str, timeouts: float = PATIENCE) -> None:
+    deadline = time.monotonic() + timeouts
     while True:
         try:
             if condition():
@@ -117,5 +117,5 @@ def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIE
         except OSError:
             pass  # not up yet
         if time.monotonic() > deadline:
-            raise SystemExit(f"no {what} in {patience:g} s")
+            raise SystemExit(f"no {what} in {timeouts:g} s")
         time.sleep(0.1)

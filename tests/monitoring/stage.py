@@ -22,14 +22,14 @@ from pathlib import Path
 
 from moffett_device_plugin.daemon import Daemon
 from moffett_device_plugin.devices.health.policy import HealthPolicy
-from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, StandInKubelet
+from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, FakeKubelet
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Layout, build, parse_spec
 from moffett_device_plugin.hardware.types import SmiDevice, SmiReport
 from moffett_device_plugin.metrics.address import Address
 from moffett_device_plugin.settings.settings import (
-    BesideSettings,
     HardwareSettings,
+    IntegrationSettings,
     LogSettings,
     ServeSettings,
 )
@@ -82,7 +82,7 @@ class Stage:
     def __init__(self, directory: Path, port: int, tasks: asyncio.TaskGroup) -> None:
         self.node = BusyNode(build(parse_spec("2xS30")))
         kubelet_dir = directory / "device-plugins"
-        self.kubelet = StandInKubelet(kubelet_dir, tasks)
+        self.kubelet = FakeKubelet(kubelet_dir, tasks)
         self.pods = PodResources()
         settings = ServeSettings(
             hardware=HardwareSettings(),
@@ -91,7 +91,7 @@ class Stage:
             kubelet_dir=kubelet_dir,
             smi_interval=0.5,
             pod_resources=directory / "pods.sock",
-            beside=BesideSettings(metrics=Address("127.0.0.1", port)),
+            integrations=IntegrationSettings(metrics=Address("127.0.0.1", port)),
         )
         self.daemon = Daemon(settings, self.node)
 
@@ -110,8 +110,8 @@ class Stage:
         pods = self.kubelet.pods.values()
         self.node.holds = {bus_id: pod.name for pod in pods for bus_id in pod.device_ids}
         self.pods.pods = {f"ml/{p.name}/main": {p.resource: [p.device_ids]} for p in pods}
-        if self.daemon.holdings is not None:
-            self.daemon.holdings.nudge()  # nothing tells of the end of a pod
+        if self.daemon.pod_resources_watcher is not None:
+            self.daemon.pod_resources_watcher.refresh_soon()  # nothing tells of the end of a pod
 
     def breaks(self, index: int, fault: str) -> None:
         bus_id = self.node.layout.chips[index].bus_id

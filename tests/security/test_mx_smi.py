@@ -21,7 +21,7 @@ from moffett_device_plugin.hardware.smi_command import SmiCommand, launch_of
 from moffett_device_plugin.metrics.exposition import render
 from moffett_device_plugin.metrics.families import collect
 from moffett_device_plugin.metrics.view import View
-from moffett_device_plugin.runtime.counters import Tally
+from moffett_device_plugin.runtime.counters import Counters
 from tests.security.limits import an_end
 from tests.support.fakehost import FakeHost
 from tests.support.values import state_of
@@ -170,8 +170,8 @@ def test_no_number_is_too_large_for_what_comes_after() -> None:
         row = ", ".join([device.function.bus_id, *(number for _ in names)])
         report = parse_select("\n".join([", ".join(["pci.bus_id", *names]), row]))
         seen = observe_smi(state.snapshot, report, state.snapshot.scan)
-        now = NodeState(seen, state.verdicts, settled=True)
-        assert "".join(render(collect(View(now, Tally(), 0.0, 0.0)), "text"))
+        now = NodeState(seen, state.health_statuses, settled=True)
+        assert "".join(render(collect(View(now, Counters(), 0.0, 0.0)), "text"))
 
 
 def test_what_it_lists_beyond_the_bus_is_no_device() -> None:

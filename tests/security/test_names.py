@@ -17,28 +17,28 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from moffett_device_plugin.allocation.allocate_result import grant
+from moffett_device_plugin.allocation.allocate_result import build_allocate_result
 from moffett_device_plugin.cdi.directory import CdiDirectory
 from moffett_device_plugin.cdi.names import annotation, device_name, qualified
 from moffett_device_plugin.cdi.spec import build_spec
 from moffett_device_plugin.commands.top_rows import cells, rows_of
 from moffett_device_plugin.deviceplugin.service import response_of
-from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
 from moffett_device_plugin.devices.state import NodeState
-from moffett_device_plugin.doctor.findings import bad
+from moffett_device_plugin.doctor.findings import fail
 from moffett_device_plugin.doctor.report import line
 from moffett_device_plugin.hardware.mxsmi import parse_select
-from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.hardware.uevents import concerns_devices
 from moffett_device_plugin.labels.compute import ResourceFacts, labels_of
 from moffett_device_plugin.metrics.exposition import Format, render
 from moffett_device_plugin.metrics.families import collect
 from moffett_device_plugin.metrics.view import View
 from moffett_device_plugin.podresources.client import Holder
-from moffett_device_plugin.resources.pools import Resource, divide
-from moffett_device_plugin.runtime.counters import Tally
+from moffett_device_plugin.resources.pools import Resource, build_pools
+from moffett_device_plugin.runtime.counters import Counters
 from moffett_device_plugin.runtime.log import fields_of, set_up, text_value
 from tests.support.fakehost import FakeHost
 
@@ -64,11 +64,11 @@ def table(bus_ids: list[str], text: str = EVIL) -> list[str]:
 def evil_state(host: FakeHost) -> NodeState:
     """A node whose mx-smi gives the worst names there are."""
     bus_ids = host.s30(0x34)
-    scan = HostRoot(host.root).scan()
+    scan = SysfsHardware(host.root).scan()
     bus = observe_bus(Snapshot(), scan)
     seen = observe_smi(bus, parse_select("\n".join([COLUMNS, *table(bus_ids)])), bus.scan)
     assert seen.devices[0].serial is not None
-    return NodeState(seen, judge(seen, {}, HealthPolicy(), 0.0).verdicts, settled=True)
+    return NodeState(seen, evaluate(seen, {}, HealthPolicy(), 0.0).health_statuses, settled=True)
 
 
 # -- device nodes -----------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_a_device_name_that_leaves_dev_or_is_not_printable_is_no_node(
     path = host.function("0000:36:00.0", node="spu0")
     uevent = path / "moffett/spu0/uevent"
     uevent.write_text(f"MAJOR=240\nMINOR=0\nDEVNAME={name}\n")
-    (function,) = HostRoot(host.root).scan().functions
+    (function,) = SysfsHardware(host.root).scan().functions
     assert function.nodes == ()
 
 
@@ -96,7 +96,7 @@ def test_a_device_directory_with_bytes_that_are_no_text_is_no_node(host: FakeHos
     folder = os.fsencode(path) + b"/moffett/spu\xff\xfe"
     os.makedirs(folder)
     Path(os.fsdecode(folder + b"/dev")).write_text("240:0\n")
-    (function,) = HostRoot(host.root).scan().functions
+    (function,) = SysfsHardware(host.root).scan().functions
     assert function.nodes == ()
 
 
@@ -104,7 +104,7 @@ def test_a_device_directory_with_bytes_that_are_no_text_is_no_node(host: FakeHos
 def test_digits_of_any_kind_in_a_name_are_sorted(host: FakeHost, name: str) -> None:
     path = host.function("0000:36:00.0", node="spu1")
     host.node(path, name)
-    (function,) = HostRoot(host.root).scan().functions
+    (function,) = SysfsHardware(host.root).scan().functions
     assert {node.host_path for node in function.nodes} == {"/dev/spu1", f"/dev/{name}"}
 
 
@@ -125,11 +125,11 @@ def test_digits_of_any_kind_in_a_name_are_sorted(host: FakeHost, name: str) -> N
 def test_no_number_of_the_bus_ends_the_daemon(host: FakeHost, file: str, text: str) -> None:
     host.function("0000:36:00.0")
     host.set("0000:36:00.0", file, text)
-    seen = observe_bus(Snapshot(), HostRoot(host.root).scan())
-    state = NodeState(seen, judge(seen, {}, HealthPolicy(), 0.0).verdicts, settled=True)
-    (division,) = divide(state)[0]
-    assert response_of(division.units())
-    assert "".join(render(collect(View(state, Tally(), 0.0, 0.0)), "text"))
+    seen = observe_bus(Snapshot(), SysfsHardware(host.root).scan())
+    state = NodeState(seen, evaluate(seen, {}, HealthPolicy(), 0.0).health_statuses, settled=True)
+    (pool,) = build_pools(state)[0]
+    assert response_of(pool.advertised())
+    assert "".join(render(collect(View(state, Counters(), 0.0, 0.0)), "text"))
 
 
 @given(st.one_of(st.binary(max_size=200), st.sampled_from([b"", b"\0", b"add@/x\0SUBSYSTEM=pci"])))
@@ -142,7 +142,7 @@ def test_a_driver_by_the_name_of_a_directory_above_is_none(host: FakeHost) -> No
     path = host.function("0000:36:00.0", driver=None)
     (path / "driver").symlink_to("../..")
     host.node(host.sys / "devices/virtual", "stranger", "other")
-    scan = HostRoot(host.root).scan()
+    scan = SysfsHardware(host.root).scan()
     assert scan.functions[0].driver is None
     assert scan.control_nodes == ()
 
@@ -152,7 +152,7 @@ def test_a_driver_by_the_name_of_a_directory_above_is_none(host: FakeHost) -> No
 
 def test_a_container_gets_three_variables_made_of_bus_ids(host: FakeHost) -> None:
     state = evil_state(host)
-    given = grant([device.id for device in state.snapshot.devices], state)
+    given = build_allocate_result([device.id for device in state.snapshot.devices], state)
     assert set(given.envs) == {"MOFFETT_SPU_IDS", "MOFFETT_SPU_INDEXES", "MOFFETT_SPU_BUS_IDS"}
     for value in given.envs.values():
         assert re.fullmatch(r"[0-9a-f:.,]+", value)
@@ -190,10 +190,10 @@ def test_any_id_becomes_a_cdi_name_that_is_no_path(text: str) -> None:
 @pytest.mark.parametrize("form", ["text", "openmetrics"])
 def test_no_name_makes_a_series_or_a_label_of_its_own(host: FakeHost, form: Format) -> None:
     state = evil_state(host)
-    divisions, leftovers = divide(state)
+    pools, unassigned = build_pools(state)
     holder = Holder('ns"} 1\n# x', 'p\\"\nmoffett_spu_healthy{device="x"} 0\n', EVIL)
     holders = {"moffett.ai/spu": {state.snapshot.devices[0].id: (holder,)}}
-    view = View(state, Tally(), 0.0, 0.0, divisions, leftovers, {}, holders, holders_known=True)
+    view = View(state, Counters(), 0.0, 0.0, pools, unassigned, {}, holders, holders_known=True)
     text = "".join(render(collect(view), form))
     read = read_openmetrics if form == "openmetrics" else read_text
     families = list(read(text))  # type: ignore[no-untyped-call]
@@ -285,5 +285,5 @@ def test_names_of_pods_and_findings_are_shown_legibly(host: FakeHost) -> None:
     holders = {state.snapshot.devices[0].id: (Holder("ns\x1b[2J", "pod\n\x9b", "c"),)}
     for row in rows_of(state, holders):
         assert all(cell.isprintable() for cell in cells(row))
-    finding = replace(bad(EVIL + "\nmore", EVIL, EVIL), check="x")
+    finding = replace(fail(EVIL + "\nmore", EVIL, EVIL), check="x")
     assert line(finding).isprintable()

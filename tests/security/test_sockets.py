@@ -97,7 +97,7 @@ def test_a_kubelet_socket_that_is_no_socket_is_no_kubelet(short_dir: Path, kind:
         else:
             path.mkdir()
         directory = KubeletDirectory(short_dir)
-        directory.look()
+        directory.rescan()
     assert directory.listing.value.exists
     assert directory.listing.value.kubelet is None
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from moffett_device_plugin.kubernetes.settings import ApiSettings
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.certificates import Issued, issue
 from tests.support.running import until
 
@@ -80,7 +80,7 @@ class ApiServer:
         self.script: deque[Answer] = deque()
         self.rule: Callable[[Request], Answer | None] = lambda _: None
         self.token = "first-token"
-        self.changed: Latest[int] = Latest(0)
+        self.changed: Watchable[int] = Watchable(0)
         self.connections = 0
         self.ca = issue("test CA")
         self._folder = folder

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from moffett_device_plugin.daemon import Daemon
-from moffett_device_plugin.deviceplugin.plugin import Patience
+from moffett_device_plugin.deviceplugin.plugin import RegistrationTimeouts
 from moffett_device_plugin.devices.health.policy import HealthPolicy
-from moffett_device_plugin.fake_kubelet.kubelet import StandInKubelet
+from moffett_device_plugin.fake_kubelet.kubelet import FakeKubelet
 from moffett_device_plugin.hardware import Hardware
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Faults, build, parse_spec
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.runtime.watchable import Watchable
 from moffett_device_plugin.settings.reload import ConfigFile
 from moffett_device_plugin.settings.settings import HardwareSettings, LogSettings, ServeSettings
 
@@ -64,13 +64,13 @@ class Running:
 
     directory: Path
     tasks: asyncio.TaskGroup
-    kubelet: StandInKubelet
+    kubelet: FakeKubelet
     plugins: list[tuple[Daemon, asyncio.Task[None]]] = field(default_factory=list)
 
     def start_plugin(
         self,
         hardware: Hardware | None = None,
-        patience: Patience | None = None,
+        timeouts: RegistrationTimeouts | None = None,
         file: ConfigFile | None = None,
         **changes: Any,
     ) -> Daemon:
@@ -78,7 +78,7 @@ class Running:
         settings are the file's."""
         settings = settings_for(self.directory) if file is None else file.settings
         settings = replace(settings, **changes)
-        daemon = Daemon(settings, hardware or simulated(), patience=patience, file=file)
+        daemon = Daemon(settings, hardware or simulated(), timeouts=timeouts, file=file)
         self.plugins.append((daemon, self.tasks.create_task(daemon.run())))
         return daemon
 
@@ -109,7 +109,7 @@ async def within(awaitable: Awaitable[T], what: str = "it") -> T:
         raise AssertionError(f"no {what} in {LIMIT:g} s") from None
 
 
-async def until(latest: Latest[T], condition: Callable[[], bool]) -> None:
+async def until(latest: Watchable[T], condition: Callable[[], bool]) -> None:
     async def wait() -> None:
         while not condition():
             await latest.after(latest.version)
@@ -120,7 +120,7 @@ async def until(latest: Latest[T], condition: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def running(directory: Path, *, kubelet: bool = True) -> AsyncIterator[Running]:
     async with asyncio.TaskGroup() as tasks:
-        it = Running(directory, tasks, StandInKubelet(directory, tasks))
+        it = Running(directory, tasks, FakeKubelet(directory, tasks))
         if kubelet:
             await it.kubelet.start()
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
 from moffett_device_plugin.devices.state import NodeState
@@ -26,7 +26,9 @@ def snapshot_of(
 
 def state_of(spec: str, faults: Faults | None = None) -> NodeState:
     snapshot = snapshot_of(spec, faults)
-    return NodeState(snapshot, judge(snapshot, {}, HealthPolicy(), 0.0).verdicts, settled=True)
+    return NodeState(
+        snapshot, evaluate(snapshot, {}, HealthPolicy(), 0.0).health_statuses, settled=True
+    )
 
 
 def ids_of(spec: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.podresources.checkpoint import holders_in, recalled
+from moffett_device_plugin.podresources.checkpoint import holders_in, read_checkpoint
 from moffett_device_plugin.podresources.client import Holder
 
 
@@ -50,8 +50,8 @@ def test_several_resources_and_pods() -> None:
 def test_a_record_without_pods_says_nothing(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "kubelet_internal_checkpoint"
     path.write_bytes(text)
-    assert recalled(path) == {}
+    assert read_checkpoint(path) == {}
 
 
 def test_a_missing_record_says_nothing(tmp_path: Path) -> None:
-    assert recalled(tmp_path / "nothing") == {}
+    assert read_checkpoint(tmp_path / "nothing") == {}

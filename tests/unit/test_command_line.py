@@ -23,7 +23,7 @@ def test_the_defaults_are_those_of_the_manual() -> None:
     default = settings()
     assert str(default.hardware.host_root) == "/"
     assert str(default.kubelet_dir) == "/var/lib/kubelet/device-plugins"
-    assert [str(resource) for resource in default.terms.resources] == ["moffett.ai/spu"]
+    assert [str(resource) for resource in default.plugin_config.resources] == ["moffett.ai/spu"]
     assert default.hardware.smi is None
     assert default.hardware.simulate == ()
 
@@ -32,7 +32,7 @@ def test_a_variable_stands_for_each_flag_and_the_flag_wins() -> None:
     env = {"SPU_SIMULATE": "1xS30", "SPU_RESOURCE_NAME": "example.com/a", "SPU_LOG_FORMAT": "json"}
     assert settings(**env).hardware.simulate == ("S30",)
     assert settings(**env).log.form == "json"
-    (resource,) = settings("--resource-name", "example.com/b", **env).terms.resources
+    (resource,) = settings("--resource-name", "example.com/b", **env).plugin_config.resources
     assert resource.name == "example.com/b"
     assert settings(SPU_SIMULATE="").hardware.simulate == ()
 

@@ -28,7 +28,7 @@ def settings(text: str, *flags: str, node: str = "", **env: str) -> ServeSetting
 
 
 def names(text: str, *flags: str, node: str = "") -> list[str]:
-    return [str(resource) for resource in settings(text, *flags, node=node).terms.resources]
+    return [str(resource) for resource in settings(text, *flags, node=node).plugin_config.resources]
 
 
 def refusal(text: str) -> str:
@@ -63,9 +63,9 @@ preStartCheck: true
     assert found.health.limits["over-temperature"] == (95, 85)
     assert found.health.off == {"ecc-corrected", "link-degraded"}
     assert found.health.recovery_seconds == 0
-    assert found.terms.delivery.strategies == {"cdi-cri", "device-specs"}
-    assert found.terms.delivery.inject_sola
-    assert found.terms.calls.pre_start
+    assert found.plugin_config.device_list_strategy.strategies == {"cdi-cri", "device-specs"}
+    assert found.plugin_config.device_list_strategy.inject_sola
+    assert found.plugin_config.options.pre_start
 
 
 def test_the_names_of_resources_follow_from_what_they_are() -> None:
@@ -260,7 +260,7 @@ def test_show_prints_a_file_that_says_the_same(
     assert shown.log.level == "error"
     assert shown.smi_interval == 3
     assert shown.health.limits["aer-fatal"] == (2,)
-    assert [str(resource) for resource in shown.terms.resources] == ["moffett.ai/spu-card"]
+    assert [str(resource) for resource in shown.plugin_config.resources] == ["moffett.ai/spu-card"]
 
 
 # -- the schema -------------------------------------------------------------------------

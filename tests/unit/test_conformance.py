@@ -70,12 +70,12 @@ def test_what_runtimes_take_is_legal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "must", "size"),
+    ("chosen", "must_include", "size"),
     [(["a"], [], 2), (["a", "a"], [], 2), (["a", "z"], [], 2), (["a", "b"], ["c"], 2)],
 )
-def test_a_wrong_preference_is_found(chosen: list[str], must: list[str], size: int) -> None:
+def test_a_wrong_preference_is_found(chosen: list[str], must_include: list[str], size: int) -> None:
     with pytest.raises(FailedError):
-        check_choice(chosen, ["a", "b", "c"], must, size)
+        check_choice(chosen, ["a", "b", "c"], must_include, size)
 
 
 def test_each_check_says_whose_rule_it_is() -> None:

@@ -7,13 +7,13 @@ import os
 import pytest
 
 from moffett_device_plugin.hardware.sysfs import read_function
-from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.hardware.types import BusScan, PciFunction
 from tests.support.fakehost import FakeHost
 
 
 def scan(host: FakeHost, *globs: str) -> BusScan:
-    return HostRoot(host.root, control_node_globs=globs).scan()
+    return SysfsHardware(host.root, control_node_globs=globs).scan()
 
 
 def only(host: FakeHost) -> PciFunction:
@@ -157,7 +157,7 @@ def test_a_host_without_pci_has_no_spus(host: FakeHost) -> None:
 
 
 def test_the_installed_sola_tells_its_version_by_its_path(host: FakeHost) -> None:
-    hardware = HostRoot(host.root)
+    hardware = SysfsHardware(host.root)
     assert hardware.sola_version() is None
     host.sola("3.4.1")
     assert hardware.sola_version() == "3.4.1"

@@ -14,7 +14,7 @@ import pytest
 from moffett_device_plugin.commands.doctor import run
 from moffett_device_plugin.doctor import bundle, facts
 from moffett_device_plugin.doctor.examine import examine
-from moffett_device_plugin.doctor.findings import bad
+from moffett_device_plugin.doctor.findings import fail
 from moffett_device_plugin.doctor.holders import Held
 from moffett_device_plugin.doctor.redact import MASK, Redactor
 from moffett_device_plugin.podresources.client import Holder
@@ -138,13 +138,13 @@ def test_names_of_pods_are_replaced_unless_asked_for(tmp_path: Path) -> None:
         "0000:36:00.0": (Holder("team-red", "train", "main"),),
         "0000:37:00.0": (Holder("ml", "train-7f9c", "c"),),
     }
-    site = replace(examine(arguments, {}, ()), held=Held({"moffett.ai/spu": units}))
-    findings = [bad("held by ml/train-7f9c and team-red/train", "delete train-7f9c")]
+    context = replace(examine(arguments, {}, ()), held=Held({"moffett.ai/spu": units}))
+    findings = [fail("held by ml/train-7f9c and team-red/train", "delete train-7f9c")]
     texts = {}
     for with_names in (False, True):
         path = tmp_path / f"{with_names}.tgz"
-        redact = bundle.redactor_for(site, with_serials=True, with_names=with_names)
-        bundle.write(path, facts.gather(site, findings, None), redact)
+        redact = bundle.redactor_for(context, with_serials=True, with_names=with_names)
+        bundle.write(path, facts.gather(context, findings, None), redact)
         texts[with_names] = "\n".join(packed(path).values())
     assert "team-red/train/main" in texts[True]
     assert "2023243080101" in texts[True]

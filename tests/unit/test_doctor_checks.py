@@ -16,7 +16,7 @@ import pytest
 from moffett_device_plugin.commands.doctor import add_arguments
 from moffett_device_plugin.doctor import container, plugin, pods
 from moffett_device_plugin.doctor.checks import all_checks
-from moffett_device_plugin.doctor.context import Place, Site
+from moffett_device_plugin.doctor.context import Context, Environment
 from moffett_device_plugin.doctor.examine import examine
 from moffett_device_plugin.doctor.findings import Finding, Level
 from moffett_device_plugin.doctor.holders import Held
@@ -39,13 +39,13 @@ def parsed(*flags: str) -> argparse.Namespace:
     return parser.parse_args(flags)
 
 
-def look(*flags: str, **env: str) -> Site:
+def rescan(*flags: str, **env: str) -> Context:
     return examine(parsed(*flags), env, flags)
 
 
-def findings_of(site: Site) -> dict[str, list[Finding]]:
+def findings_of(context: Context) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
-    for finding in run_checks(all_checks(site), site):
+    for finding in run_checks(all_checks(context), context):
         found.setdefault(finding.check, []).append(finding)
     return found
 
@@ -54,7 +54,7 @@ def on_host(host: FakeHost, *flags: str, **env: str) -> dict[str, list[Finding]]
     kubelet = host.root / "kubelet"
     kubelet.mkdir(exist_ok=True)
     return findings_of(
-        look("--host-root", str(host.root), "--kubelet-dir", str(kubelet), *flags, **env)
+        rescan("--host-root", str(host.root), "--kubelet-dir", str(kubelet), *flags, **env)
     )
 
 
@@ -63,9 +63,9 @@ def only(findings: list[Finding]) -> Finding:
     return finding
 
 
-def simulated(kubelet: Path, faults: Faults | None = None, spec: str = "2xS30") -> Site:
-    site = look("--simulate", spec, "--kubelet-dir", str(kubelet))
-    return replace(site, state=state_of(spec, faults))
+def simulated(kubelet: Path, faults: Faults | None = None, spec: str = "2xS30") -> Context:
+    context = rescan("--simulate", spec, "--kubelet-dir", str(kubelet))
+    return replace(context, state=state_of(spec, faults))
 
 
 # -- hardware -------------------------------------------------------------------------
@@ -131,8 +131,8 @@ def test_each_fault_of_a_function_names_it_and_a_remedy(host: FakeHost) -> None:
 
 
 def test_a_chip_that_left_the_bus_makes_its_card_incomplete(tmp_path: Path) -> None:
-    site = simulated(tmp_path, Faults().with_fault("0000:37:00.0", "gone"))
-    finding = only(findings_of(site)["complete-cards"])
+    context = simulated(tmp_path, Faults().with_fault("0000:37:00.0", "gone"))
+    finding = only(findings_of(context)["complete-cards"])
     assert (finding.level, finding.subject) == (Level.WARN, "2023243080101")
     assert "2 devices of 3" in finding.found
 
@@ -192,8 +192,8 @@ def test_sola_that_is_old_or_half_upgraded(host: FakeHost) -> None:
 
 
 def test_what_all_devices_suffer_from_is_one_line(tmp_path: Path) -> None:
-    site = simulated(tmp_path, Faults().with_fault(NODE, "sola-old"), "8xS30")
-    finding = only(findings_of(site)["health"])
+    context = simulated(tmp_path, Faults().with_fault(NODE, "sola-old"), "8xS30")
+    finding = only(findings_of(context)["health"])
     assert finding.level is Level.FAIL
     assert "and 20 more" in finding.subject
 
@@ -202,7 +202,7 @@ def test_what_all_devices_suffer_from_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_kubelets_directory_and_socket(short_dir: Path) -> None:
-    missing = findings_of(look("--simulate", "1xS4", "--kubelet-dir", str(short_dir / "none")))
+    missing = findings_of(rescan("--simulate", "1xS4", "--kubelet-dir", str(short_dir / "none")))
     assert only(missing["kubelet-dir"]).level is Level.FAIL
     assert only(missing["kubelet-socket"]).level is Level.SKIP
     absent = findings_of(simulated(short_dir))
@@ -266,7 +266,7 @@ def test_a_damaged_checkpoint_is_a_warning_and_no_error(tmp_path: Path, text: st
 def test_a_cdi_spec_is_looked_for_when_containers_need_it(tmp_path: Path) -> None:
     def cdi(*flags: str) -> Finding:
         where = ("--kubelet-dir", str(tmp_path), "--cdi-dir", str(tmp_path))
-        return only(list(plugin.cdi(look("--simulate", "1xS4", *where, *flags))))
+        return only(list(plugin.cdi(rescan("--simulate", "1xS4", *where, *flags))))
 
     assert cdi().level is Level.SKIP
     strategy = ("--device-list-strategy", "cdi-cri")
@@ -286,43 +286,43 @@ def test_a_cdi_spec_is_looked_for_when_containers_need_it(tmp_path: Path) -> Non
 # -- pods -----------------------------------------------------------------------------
 
 
-def held_by(site: Site, units: Mapping[str, tuple[Holder, ...]]) -> list[Finding]:
-    return list(pods.held_devices(replace(site, held=Held({RESOURCE: units}))))
+def held_by(context: Context, units: Mapping[str, tuple[Holder, ...]]) -> list[Finding]:
+    return list(pods.held_devices(replace(context, held=Held({RESOURCE: units}))))
 
 
 def test_a_pod_on_an_unhealthy_device_fails_with_both_named(tmp_path: Path) -> None:
-    site = simulated(tmp_path, Faults().with_fault("0000:36:00.0", "ecc"))
+    context = simulated(tmp_path, Faults().with_fault("0000:36:00.0", "ecc"))
     training = Holder("ml", "training-0", "main")
-    finding = only(held_by(site, {"0000:36:00.0": (training,), "0000:37:00.0": (training,)}))
+    finding = only(held_by(context, {"0000:36:00.0": (training,), "0000:37:00.0": (training,)}))
     assert (finding.level, finding.subject) == (Level.FAIL, "0000:36:00.0")
     assert "ecc-uncorrected" in finding.found
     assert "ml/training-0" in finding.found
 
 
 def test_replicas_and_cards_count_for_their_devices(tmp_path: Path) -> None:
-    site = simulated(tmp_path, Faults().with_fault("0000:36:00.0", "ecc"))
+    context = simulated(tmp_path, Faults().with_fault("0000:36:00.0", "ecc"))
     for unit_id in ("0000:36:00.0::7", "card-0000:34:00.0"):
-        first = held_by(site, {unit_id: (Holder("a", "b", "c"),)})[0]
+        first = held_by(context, {unit_id: (Holder("a", "b", "c"),)})[0]
         assert (first.level, first.subject) == (Level.FAIL, "0000:36:00.0")
 
 
 def test_a_device_that_is_held_under_another_name_is_not_offered(tmp_path: Path) -> None:
-    site = simulated(tmp_path)
+    context = simulated(tmp_path)
     cards = {"moffett.ai/spu-card": {"card-0000:34:00.0": (Holder("a", "b", "c"),)}}
-    found = list(pods.held_devices(replace(site, held=Held(cards))))
+    found = list(pods.held_devices(replace(context, held=Held(cards))))
     assert {f.subject for f in found} == {"0000:36:00.0", "0000:37:00.0", "0000:38:00.0"}
     assert {f.level for f in found} == {Level.WARN}
     assert "held by pod a/b as moffett.ai/spu-card" in found[0].found
 
 
 def test_units_of_nobody_knows_what_and_units_held_twice(tmp_path: Path) -> None:
-    site = simulated(tmp_path)
+    context = simulated(tmp_path)
     one, two = Holder("a", "one", "c"), Holder("a", "two", "c")
-    unknown = only(held_by(site, {"SPU-3": (one,)}))
+    unknown = only(held_by(context, {"SPU-3": (one,)}))
     assert (unknown.level, unknown.subject) == (Level.WARN, "SPU-3")
-    twice = only(held_by(site, {"0000:36:00.0": (one, two)}))
+    twice = only(held_by(context, {"0000:36:00.0": (one, two)}))
     assert "a/one, a/two" in twice.found
-    shares = replace(site, resources=(Resource(sharing=Sharing(2)),))
+    shares = replace(context, resources=(Resource(sharing=Sharing(2)),))
     shared = held_by(shares, {"0000:36:00.0::0": (one,), "0000:36:00.0::1": (two,)})
     assert only(shared).level is Level.PASS
 
@@ -338,14 +338,14 @@ def test_why_pods_are_not_known_is_said_with_the_mount_that_is_missing(tmp_path:
 
 def test_nodes_are_opened_in_a_container_only(host: FakeHost) -> None:
     host.function("0000:36:00.0")
-    site = look("--host-root", str(host.root))
-    outside = replace(site, place=Place(root=host.root))
+    context = rescan("--host-root", str(host.root))
+    outside = replace(context, place=Environment(root=host.root))
     assert only(list(container.device_access(outside))).level is Level.SKIP
-    inside = Place(root=host.root, environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
-    absent = only(list(container.device_access(replace(site, place=inside))))
+    inside = Environment(root=host.root, environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    absent = only(list(container.device_access(replace(context, place=inside))))
     assert (absent.level, absent.subject) == (Level.WARN, "/dev/spu0")
     given = {**inside.environment, "MOFFETT_SPU_BUS_IDS": "0000:36:00.0"}
-    owner = replace(site, place=replace(inside, environment=given))
+    owner = replace(context, place=replace(inside, environment=given))
     assert only(list(container.device_access(owner))).level is Level.FAIL
     (host.root / "dev").mkdir()
     (host.root / "dev/spu0").write_text("")
@@ -355,9 +355,9 @@ def test_nodes_are_opened_in_a_container_only(host: FakeHost) -> None:
 def test_a_pod_answers_for_its_own_devices_only(host: FakeHost) -> None:
     host.s30(0x34)
     host.control_node("spuctl")
-    site = look("--host-root", str(host.root))
-    given = replace(site.place, environment={"MOFFETT_SPU_BUS_IDS": "0000:37:00.0"})
-    assert container.expected_nodes(replace(site, place=given)) == ["/dev/spu1", "/dev/spuctl"]
+    context = rescan("--host-root", str(host.root))
+    given = replace(context.place, environment={"MOFFETT_SPU_BUS_IDS": "0000:37:00.0"})
+    assert container.expected_nodes(replace(context, place=given)) == ["/dev/spu1", "/dev/spuctl"]
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_pod_answers_for_its_own_devices_only(host: FakeHost) -> None:
 def test_what_the_error_of_an_open_means(
     number: int | None, owner: bool, level: str, says: str
 ) -> None:
-    finding = container._judge("/dev/spu0", number, owner=owner)
+    finding = container._evaluate("/dev/spu0", number, owner=owner)
     assert finding is not None
     assert finding.level == level
     assert says in finding.found
@@ -398,7 +398,7 @@ def test_a_driver_that_hangs_in_open_holds_up_nothing(
 
 def test_a_wrong_variable_is_a_finding_and_the_rest_is_looked_at(tmp_path: Path) -> None:
     env = {"SPU_LOG_LEVEL": "loud", "SPU_MX_SMI_TIMEOUT": "never", "SPU_SIMULATE": "1xS4"}
-    found = findings_of(look("--kubelet-dir", str(tmp_path), **env))
+    found = findings_of(rescan("--kubelet-dir", str(tmp_path), **env))
     texts = [finding.found for finding in found["settings"]]
     assert [text.split(":")[0] for text in texts] == ["SPU_MX_SMI_TIMEOUT", "SPU_LOG_LEVEL"]
     assert {finding.level for finding in found["settings"]} == {Level.FAIL}
@@ -407,13 +407,13 @@ def test_a_wrong_variable_is_a_finding_and_the_rest_is_looked_at(tmp_path: Path)
 
 def test_a_wrong_flag_is_the_doctors_own_usage() -> None:
     with pytest.raises(ConfigurationError, match="--mx-smi-timeout"):
-        look("--mx-smi-timeout", "never")
+        rescan("--mx-smi-timeout", "never")
 
 
 def test_a_wrong_configuration_file_is_a_finding(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("version: v1\nkubeletDri: /x\n")
-    found = findings_of(look("--simulate", "1xS4", SPU_CONFIG=str(file)))
+    found = findings_of(rescan("--simulate", "1xS4", SPU_CONFIG=str(file)))
     assert "did you mean kubeletDir?" in only(found["settings"]).found
 
 
@@ -423,14 +423,14 @@ def test_the_files_settings_are_used(tmp_path: Path) -> None:
         f"version: v1\nkubeletDir: {tmp_path}\nsimulate: {{cards: 1xS4}}\n"
         "resources: [{name: example.com/a}]\n"
     )
-    site = look("--config", str(file))
-    assert site.kubelet_dir == tmp_path
-    assert plugin.expected_names(site) == ("example.com/a",)
-    assert len(site.state.snapshot.devices) == 1
+    context = rescan("--config", str(file))
+    assert context.kubelet_dir == tmp_path
+    assert plugin.expected_names(context) == ("example.com/a",)
+    assert len(context.state.snapshot.devices) == 1
 
 
 def test_a_mistyped_variable_does_nothing_and_is_told() -> None:
-    found = findings_of(look(SPU_SIMULATE="1xS4", SPU_KUBELET_DRI="/x"))
+    found = findings_of(rescan(SPU_SIMULATE="1xS4", SPU_KUBELET_DRI="/x"))
     finding = only(found["variables"])
     assert (finding.level, finding.subject) == (Level.WARN, "SPU_KUBELET_DRI")
     assert "SPU_KUBELET_DIR" in finding.remedy
@@ -442,10 +442,10 @@ def test_a_daemon_with_other_flags_is_noticed(tmp_path: Path) -> None:
     words = ("python3", "-m", "moffett_device_plugin", "serve", "--simulate", "1xS4")
     (process / "cmdline").write_bytes("\0".join(words).encode() + b"\0")
     (process / "status").write_text("Name:\tpython3\nVmRSS:\t  24576 kB\n")
-    site = look("--simulate", "1xS4")
-    same = only(findings_of(replace(site, place=Place(root=tmp_path)))["daemon"])
+    context = rescan("--simulate", "1xS4")
+    same = only(findings_of(replace(context, place=Environment(root=tmp_path)))["daemon"])
     assert (same.level, same.found) == (Level.PASS, "process 42, 24 MiB")
-    other = replace(site, place=Place(root=tmp_path), arguments=())
+    other = replace(context, place=Environment(root=tmp_path), arguments=())
     assert "--simulate 1xS4" in only(findings_of(other)["daemon"]).found
 
 
@@ -458,11 +458,13 @@ def test_a_finding_is_one_line_whatever_is_in_it() -> None:
 
 
 def test_json_says_whether_all_is_well(tmp_path: Path) -> None:
-    site = simulated(tmp_path)
-    found = list(run_checks(all_checks(site), site))
+    context = simulated(tmp_path)
+    found = list(run_checks(all_checks(context), context))
     told = json.loads(as_json(found))
     assert told["ok"] is False
-    assert {finding["check"] for finding in told["findings"]} == {c.name for c in all_checks(site)}
+    assert {finding["check"] for finding in told["findings"]} == {
+        c.name for c in all_checks(context)
+    }
     assert set(told["findings"][0]) == {"layer", "check", "level", "subject", "found", "remedy"}
 
 

@@ -12,7 +12,7 @@ from moffett_device_plugin.devices.health.evaluate import RECOVERING
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.health.rules import RULES
 from moffett_device_plugin.doctor.checks import all_checks
-from moffett_device_plugin.doctor.context import Site
+from moffett_device_plugin.doctor.context import Context
 from moffett_device_plugin.doctor.health import REMEDIES
 from moffett_device_plugin.settings.settings import HardwareSettings
 
@@ -49,9 +49,9 @@ def test_every_warning_and_error_of_the_log_is_explained() -> None:
 
 def test_every_check_is_described() -> None:
     page = (ROOT / "docs/doctor.md").read_text()
-    site = Site(HardwareSettings(), HealthPolicy(), Path("/nowhere"))
+    context = Context(HardwareSettings(), HealthPolicy(), Path("/nowhere"))
     described = set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE))
-    assert {check.name for check in all_checks(site)} <= described
+    assert {check.name for check in all_checks(context)} <= described
 
 
 def test_every_reason_has_a_remedy() -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
-from moffett_device_plugin.devices.health.reasons import Reason, Verdict
+from moffett_device_plugin.devices.health.reasons import HealthStatus, Reason
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.kubernetes.condition import condition_of
@@ -38,7 +38,9 @@ def faulty(*names: str) -> NodeState:
     for name in names:
         faults = faults.with_fault(SICK, name)
     snapshot = snapshot_of("2xS30", faults, snapshot_of("2xS30"))
-    return NodeState(snapshot, judge(snapshot, {}, HealthPolicy(), 0.0).verdicts, settled=True)
+    return NodeState(
+        snapshot, evaluate(snapshot, {}, HealthPolicy(), 0.0).health_statuses, settled=True
+    )
 
 
 def between(
@@ -75,8 +77,8 @@ def test_a_device_that_recovers_says_from_what() -> None:
 def test_a_further_cause_is_told_alone_and_waiting_is_no_news() -> None:
     (event,) = between(faulty("ecc"), faulty("ecc", "aer"))
     assert event.codes == {"aer-fatal"}
-    recovering = Verdict(False, (Reason("recovering", "soon"),))
-    waiting = replace(faulty(), verdicts={**faulty().verdicts, SICK: recovering})
+    recovering = HealthStatus(False, (Reason("recovering", "soon"),))
+    waiting = replace(faulty(), health_statuses={**faulty().health_statuses, SICK: recovering})
     assert between(faulty("ecc"), waiting) == []
     (event,) = between(waiting, faulty("ecc"))
     assert event.codes == {"ecc-uncorrected"}, "it failed again before it had recovered"
@@ -96,8 +98,8 @@ def test_a_device_that_is_sick_when_first_seen_is_told_of() -> None:
 
 
 def test_a_long_reason_leaves_room_for_who_holds_it() -> None:
-    verdict = Verdict(False, (Reason("ecc-uncorrected", "x" * 5000),))
-    state = replace(faulty(), verdicts={**faulty().verdicts, SICK: verdict})
+    health_status = HealthStatus(False, (Reason("ecc-uncorrected", "x" * 5000),))
+    state = replace(faulty(), health_statuses={**faulty().health_statuses, SICK: health_status})
     holders = [Pod(pod=f"pod-{n}") for n in range(100)]
     (event,) = between(faulty(), state, {SICK: holders})
     assert len(event.message) <= MAX_MESSAGE
@@ -146,8 +148,8 @@ def test_the_condition_of_a_sick_node_names_the_sick() -> None:
 
 def test_the_condition_does_not_change_with_a_count() -> None:
     state = faulty("ecc")
-    worse = Verdict(False, (Reason("ecc-uncorrected", "999 uncorrected memory errors"),))
-    after = replace(state, verdicts={**state.verdicts, SICK: worse})
+    worse = HealthStatus(False, (Reason("ecc-uncorrected", "999 uncorrected memory errors"),))
+    after = replace(state, health_statuses={**state.health_statuses, SICK: worse})
     assert condition_of(after) == condition_of(state)
 
 
@@ -157,8 +159,8 @@ def test_the_condition_of_a_node_without_devices_is_not_known() -> None:
 
 def test_the_condition_of_very_many_sick_devices_is_cut_with_their_number() -> None:
     state = state_of("100xS30")
-    sick = Verdict(False, (Reason("bus-gone", "it left the bus"),))
-    state = replace(state, verdicts=dict.fromkeys(state.verdicts, sick))
+    unhealthy = HealthStatus(False, (Reason("bus-gone", "it left the bus"),))
+    state = replace(state, health_statuses=dict.fromkeys(state.health_statuses, unhealthy))
     message = condition_of(state).message
     assert len(message) <= MAX_MESSAGE
     assert message.startswith("300 of 300 devices unhealthy: ")

@@ -85,8 +85,8 @@ def test_a_flapping_device_in_an_outage_is_two_events_that_count() -> None:
     events = queue()
     for second in range(1000):
         events.add(event("a", "SPUHealthy" if second % 2 else "SPUUnhealthy"), NIGHT + second)
-    sick, well = drain(events)
-    assert (sick.count, sick.first, sick.last) == (500, NIGHT, NIGHT + 998)
+    unhealthy, well = drain(events)
+    assert (unhealthy.count, unhealthy.first, unhealthy.last) == (500, NIGHT, NIGHT + 998)
     assert (well.count, well.first, well.last) == (500, NIGHT + 1, NIGHT + 999)
 
 

@@ -34,8 +34,8 @@ def test_only_the_chosen_set_is_better_than_the_runner_up(
 ) -> None:
     everything = leaves(tree)[:10]
     available = data.draw(st.sets(st.sampled_from(everything), min_size=1), "available")
-    must = data.draw(st.sets(st.sampled_from(sorted(available)), max_size=2), "must")
-    size = data.draw(st.integers(max(1, len(must)), len(available)), "size")
+    must_include = data.draw(st.sets(st.sampled_from(sorted(available)), max_size=2), "must")
+    size = data.draw(st.integers(max(1, len(must_include)), len(available)), "size")
     far = distances(tree)
     order = {name: place for place, name in enumerate(leaves(tree))}
 
@@ -47,9 +47,11 @@ def test_only_the_chosen_set_is_better_than_the_runner_up(
         sign = -1 if policy == "spread" else 1
         return sign * distance, fragmentation(tree, available - set(chosen)), places
 
-    ranked = sorted((c for c in combinations(sorted(available), size) if must <= set(c)), key=rank)
-    best = place(tree, available, must, size, policy=policy)
-    second = runner_up(tree, available, must, best, policy=policy)
+    ranked = sorted(
+        (c for c in combinations(sorted(available), size) if must_include <= set(c)), key=rank
+    )
+    best = place(tree, available, must_include, size, policy=policy)
+    second = runner_up(tree, available, must_include, best, policy=policy)
     found = [sorted(placed.ids) for placed in (best, second) if placed is not None]
     assert found == [sorted(chosen) for chosen in ranked[:2]]
 
@@ -98,7 +100,9 @@ def test_the_runner_up_says_what_it_lost_by(
 
 
 def test_who_wants_devices_apart_is_told_how_much_nearer_the_others_are() -> None:
-    told = explain(state_of("4xS30"), 2, available=[*A[:2], C[0]], must=[A[0]], policy="spread")
+    told = explain(
+        state_of("4xS30"), 2, available=[*A[:2], C[0]], must_include=[A[0]], policy="spread"
+    )
     assert told.chosen.ids == (A[0], C[0])
     assert told.runner_up is not None
     assert told.runner_up.why.message == "nearer together by 19"
@@ -135,8 +139,8 @@ def test_the_tree_shows_what_became_of_every_device(
 ) -> None:
     ids = ids_of("2xS30")
     write_control(control, Faults().with_fault(ids[1], "ecc"))
-    offer = ",".join([ids[0], ids[1], ids[2], ids[4], ids[5]])
-    assert run(control, "--size", "2", "--available", offer, "--must", ids[5]) == 0
+    managed = ",".join([ids[0], ids[1], ids[2], ids[4], ids[5]])
+    assert run(control, "--size", "2", "--available", managed, "--must", ids[5]) == 0
     lines = capsys.readouterr().out.splitlines()
     state = {i: next(x for x in lines if f"── {i}" in x).split(i)[1].strip() for i in ids}
     assert state[ids[0]] == state[ids[2]] == "available"
@@ -183,8 +187,8 @@ def test_json_has_all_of_it(control: Path, capsys: pytest.CaptureFixture[str]) -
     assert found == [(i, s, i == ids[1]) for i, s in zip(ids, states, strict=True)]
     assert told["tree"]["level"] == "machine"
     assert (told["tree"]["left"], told["tree"]["total"]) == (3, 6)
-    sick = next(node for node in chips_of(told["tree"]) if node["name"] == ids[3])
-    assert [reason["code"] for reason in sick["reasons"]] == ["over-temperature"]
+    unhealthy = next(node for node in chips_of(told["tree"]) if node["name"] == ids[3])
+    assert [reason["code"] for reason in unhealthy["reasons"]] == ["over-temperature"]
 
 
 def chips_of(branch: dict[str, Any]) -> list[dict[str, Any]]:

@@ -81,10 +81,10 @@ def test_a_healthy_chip_that_is_lost_is_a_difference() -> None:
 
 
 def test_a_sick_chip_that_is_offered_is_a_difference() -> None:
-    sick, gone = chip(0, ecc=1), chip(1, present=False)
-    want = expected([sick, gone], DEVICES, smi_well=True)
-    assert differences(want, {"spu": {sick.bus_id: "Unhealthy"}}) == []
-    told = {sick.bus_id: "Healthy", gone.bus_id: "Healthy"}
+    unhealthy, gone = chip(0, ecc=1), chip(1, present=False)
+    want = expected([unhealthy, gone], DEVICES, smi_well=True)
+    assert differences(want, {"spu": {unhealthy.bus_id: "Unhealthy"}}) == []
+    told = {unhealthy.bus_id: "Healthy", gone.bus_id: "Healthy"}
     assert len(differences(want, {"spu": told})) == 2
 
 
@@ -97,11 +97,11 @@ def test_what_nobody_knows_and_names_that_were_withdrawn_are_differences() -> No
 
 
 def test_a_chip_that_another_name_holds_may_be_held_back_and_a_sick_one_must_be() -> None:
-    held, sick = chip(0), chip(1, aer_fatal=1)
-    want = expected([held, sick], SHARED, smi_well=True, held=[held.bus_id, sick.bus_id])
+    held, unhealthy = chip(0), chip(1, aer_fatal=1)
+    want = expected([held, unhealthy], SHARED, smi_well=True, held=[held.bus_id, unhealthy.bus_id])
     whats = want["spu.shared"]
     assert whats[f"{held.bus_id}::1"] is Expect.ANY
-    assert whats[f"{sick.bus_id}::0"] is Expect.UNHEALTHY
+    assert whats[f"{unhealthy.bus_id}::0"] is Expect.UNHEALTHY
 
 
 # -- invariants -----------------------------------------------------------------------

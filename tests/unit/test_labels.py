@@ -53,8 +53,8 @@ def test_a_node_without_devices_has_no_labels() -> None:
 
 def test_a_sick_device_and_one_that_left_the_bus_still_count() -> None:
     ids = ids_of("2xS30")
-    sick = Faults().with_fault(ids[0], "ecc")
-    assert short(state_of("2xS30", sick)) == short(state_of("2xS30"))
+    unhealthy = Faults().with_fault(ids[0], "ecc")
+    assert short(state_of("2xS30", unhealthy)) == short(state_of("2xS30"))
     gone = snapshot_of("2xS30", Faults().with_fault(ids[0], "gone"), snapshot_of("2xS30"))
     assert short(NodeState(gone, {}, settled=True)) == short(state_of("2xS30"))
 

@@ -15,7 +15,7 @@ from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.labels.compute import ResourceFacts, labels_of
 from moffett_device_plugin.labels.follow import follow_labels
 from moffett_device_plugin.labels.nfd import FeatureFile
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.running import until
 from tests.support.values import ids_of, snapshot_of, state_of
 
@@ -126,14 +126,14 @@ def test_a_full_disk_leaves_the_old_labels(
 
 class Sink:
     def __init__(self) -> None:
-        self.puts: Latest[list[Mapping[str, str]]] = Latest([])
+        self.puts: Watchable[list[Mapping[str, str]]] = Watchable([])
 
     async def put(self, labels: Mapping[str, str]) -> None:
         self.puts.set([*self.puts.value, labels])
 
 
 def follow(
-    state: Latest[NodeState], sink: Sink, steps: list[NodeState], period: float = 1000
+    state: Watchable[NodeState], sink: Sink, steps: list[NodeState], period: float = 1000
 ) -> None:
     """Lets the labels follow one state after the other."""
 
@@ -152,14 +152,14 @@ def follow(
 
 def test_labels_follow_the_node_from_its_first_settled_state_on() -> None:
     sink, one, two = Sink(), state_of("1xS30"), state_of("2xS30")
-    follow(Latest(NodeState()), sink, [one, two])
+    follow(Watchable(NodeState()), sink, [one, two])
     assert [labels["moffett.ai/spu.count"] for labels in sink.puts.value] == ["3", "6"]
 
 
 def test_what_only_mx_smi_knows_is_waited_for() -> None:
     async def run() -> None:
         sink, settled = Sink(), state_of("1xS30")
-        state = Latest(replace(settled, settled=False))
+        state = Watchable(replace(settled, settled=False))
         task = asyncio.ensure_future(follow_labels(state, lambda: [], sink, 0.001))
         await asyncio.sleep(0.02)  # several looks
         assert sink.puts.value == []
@@ -175,14 +175,14 @@ def test_a_rebooting_card_changes_no_label() -> None:
     sink, up = Sink(), state_of("1xS4")
     (only,) = ids_of("1xS4")
     gone = snapshot_of("1xS4", Faults().with_fault(only, "gone"), up.snapshot)
-    follow(Latest(NodeState()), sink, [up, NodeState(gone, {}, settled=True)])
+    follow(Watchable(NodeState()), sink, [up, NodeState(gone, {}, settled=True)])
     assert sink.puts.value[0] == sink.puts.value[1] == labels_of(up, [ResourceFacts("x/y")])
 
 
 def test_labels_are_looked_at_again_without_any_change() -> None:
     async def run() -> None:
         sink = Sink()
-        state = Latest(state_of("1xS4"))
+        state = Watchable(state_of("1xS4"))
         state.set(state.value)
         task = asyncio.ensure_future(follow_labels(state, lambda: [], sink, 0.01))
         await until(sink.puts, lambda: len(sink.puts.value) >= 3)

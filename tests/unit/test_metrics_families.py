@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from moffett_device_plugin.devices.cards import cards_of
-from moffett_device_plugin.devices.health.evaluate import judge
+from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import observe_silence
 from moffett_device_plugin.devices.state import NodeState
@@ -25,8 +25,8 @@ from moffett_device_plugin.metrics.exposition import negotiate, render
 from moffett_device_plugin.metrics.families import collect
 from moffett_device_plugin.metrics.view import View
 from moffett_device_plugin.podresources.client import Holder
-from moffett_device_plugin.resources.pools import Resource, Sharing, divide
-from moffett_device_plugin.runtime.counters import Tally
+from moffett_device_plugin.resources.pools import Resource, Sharing, build_pools
+from moffett_device_plugin.runtime.counters import Counters
 from tests.support.values import ids_of, snapshot_of, state_of
 
 SPU = "moffett.ai/spu"
@@ -39,12 +39,12 @@ def view_of(
     spec: str = NODE_OF_TWO, faults: Faults | None = None, resource: Resource = PLAIN
 ) -> View:
     state = state_of(spec, faults)
-    divisions, leftovers = divide(state, (resource,))
-    tally = Tally(smi_runs=3, smi_last_good=995.0)
-    for division in divisions:
-        tally.of(division.name).allocations = 2
-    registered = {division.name: True for division in divisions}
-    return View(state, tally, 1000.0, 5_000_000.0, divisions, leftovers, registered)
+    pools, unassigned = build_pools(state, (resource,))
+    counters = Counters(smi_runs=3, smi_last_good=995.0)
+    for pool in pools:
+        counters.of(pool.name).allocations = 2
+    registered = {pool.name: True for pool in pools}
+    return View(state, counters, 1000.0, 5_000_000.0, pools, unassigned, registered)
 
 
 def text_of(view: View) -> str:
@@ -135,8 +135,8 @@ def test_a_device_that_left_the_bus_is_told_of_and_has_no_readings() -> None:
     one, view = ids_of(NODE_OF_TWO)[0], view_of()
     faults = Faults().with_fault(one, "gone")
     snapshot = snapshot_of(NODE_OF_TWO, faults, before=view.state.snapshot)
-    verdicts = judge(snapshot, {}, HealthPolicy(), 0.0).verdicts
-    samples = Samples(replace(view, state=NodeState(snapshot, verdicts)))
+    health_statuses = evaluate(snapshot, {}, HealthPolicy(), 0.0).health_statuses
+    samples = Samples(replace(view, state=NodeState(snapshot, health_statuses)))
     told = {s.name for s in samples.series if s.labels.get("device") == one}
     assert told == {f"moffett_spu_{name}" for name in ("info", "healthy", "health_reason")}
     assert samples("moffett_spu_healthy", device=one) == [0]
@@ -223,10 +223,10 @@ def test_units_by_resource_and_state_and_whether_the_kubelet_listens() -> None:
 
 def test_what_was_counted_and_timed() -> None:
     view = view_of()
-    tally = view.tally.of(SPU)
-    tally.allocation_refusals, tally.registrations = 4, 5
+    counters = view.counters.of(SPU)
+    counters.allocation_rejections, counters.registrations = 4, 5
     for seconds in (0.0002, 0.0003, 0.0003, 7.0):
-        tally.allocate_seconds.observe(seconds)
+        counters.allocate_seconds.observe(seconds)
     samples = Samples(view)
     prefix = "moffett_device_plugin_"
     assert samples(f"{prefix}allocations_total", resource=SPU) == [2]
@@ -244,7 +244,7 @@ def test_a_node_without_mx_smi_has_no_silence_to_report() -> None:
     without = observe_silence(view.state.snapshot, None)
     samples = Samples(replace(view, state=replace(view.state, snapshot=without)))
     assert not [s for s in samples.series if "mx_smi" in s.name]
-    never = Samples(replace(view, tally=Tally(smi_runs=2, smi_failures=2)))
+    never = Samples(replace(view, counters=Counters(smi_runs=2, smi_failures=2)))
     assert never("moffett_device_plugin_mx_smi_last_success_timestamp_seconds") == [0]
 
 
@@ -252,7 +252,9 @@ def test_a_configuration_that_was_refused_shows_until_one_is_taken() -> None:
     view = view_of()
     successful = "moffett_device_plugin_config_last_reload_successful"
     for last_ok, shown in ((None, 1), (False, 0), (True, 1)):
-        assert Samples(replace(view, tally=Tally(reload_last_ok=last_ok)))(successful) == [shown]
+        assert Samples(replace(view, counters=Counters(reload_last_ok=last_ok)))(successful) == [
+            shown
+        ]
 
 
 def test_versions_and_the_process_itself() -> None:
@@ -283,9 +285,9 @@ def busy_view() -> View:
     faults = Faults().with_fault(ids_of(spec)[0], "link").with_fault(NODE, "sola-old")
     view = view_of(spec, faults=faults, resource=SHARED)
     nasty = Holder("ml", 'a"b\\c\nd', "main")
-    units = {unit.id: (nasty,) for unit in view.divisions[0].units()}
+    units = {unit.id: (nasty,) for unit in view.pools[0].advertised()}
     return replace(
-        view, holders={view.divisions[0].name: units}, temperature_limit=90.0, version="0.1.0"
+        view, holders={view.pools[0].name: units}, temperature_limit=90.0, version="0.1.0"
     )
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.metrics.address import Address, parse_address
-from moffett_device_plugin.metrics.heartbeat import Pulse
+from moffett_device_plugin.metrics.heartbeat import Heartbeats
 from moffett_device_plugin.metrics.readiness import unready
 from moffett_device_plugin.metrics.view import View
-from moffett_device_plugin.resources.pools import Resource, divide
-from moffett_device_plugin.runtime.counters import Tally
+from moffett_device_plugin.resources.pools import Resource, build_pools
+from moffett_device_plugin.runtime.counters import Counters
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from tests.support.values import state_of
 
@@ -21,30 +21,30 @@ BOTH = tuple(Resource(f"moffett.ai/{name}") for name in ("a", "b"))
 
 def test_a_loop_that_stops_is_named_and_forgiven_when_it_turns_again() -> None:
     now = 100.0
-    pulse = Pulse({"bus": 10.0, "mx-smi": 30.0}, clock=lambda: now)
+    registers = Heartbeats({"bus": 10.0, "mx-smi": 30.0}, clock=lambda: now)
     now = 110.0
-    assert pulse.stalled() is None
-    pulse.beat("mx-smi")
+    assert registers.stalled() is None
+    registers.heartbeat("mx-smi")
     now = 125.0
-    assert pulse.stalled() == "bus has not moved for 25 s, and has 10 s"
+    assert registers.stalled() == "bus has not moved for 25 s, and has 10 s"
     now = 150.0
-    assert "mx-smi has not moved for 40 s" in str(pulse.stalled())
-    pulse.beat("bus")
-    pulse.beat("mx-smi")
-    assert pulse.stalled() is None
+    assert "mx-smi has not moved for 40 s" in str(registers.stalled())
+    registers.heartbeat("bus")
+    registers.heartbeat("mx-smi")
+    assert registers.stalled() is None
 
 
 def test_ready_is_when_the_kubelet_has_every_resource() -> None:
     state = state_of("1xS30")
-    divisions = tuple(divide(state, (r,))[0][0] for r in BOTH)
-    view = View(state, Tally(), 0.0, 0.0, divisions, (), {"moffett.ai/a": True})
+    pools = tuple(build_pools(state, (r,))[0][0] for r in BOTH)
+    view = View(state, Counters(), 0.0, 0.0, pools, (), {"moffett.ai/a": True})
     assert unready(view) == "not registered with the kubelet: moffett.ai/b"
     assert unready(replace(view, registered={"moffett.ai/a": True, "moffett.ai/b": True})) is None
     assert unready(replace(view, state=replace(state, settled=False))) is not None
 
 
 def test_a_node_without_devices_is_ready_once_it_was_looked_at() -> None:
-    view = View(NodeState(settled=True), Tally(), 0.0, 0.0)
+    view = View(NodeState(settled=True), Counters(), 0.0, 0.0)
     assert unready(view) is None
     assert unready(replace(view, state=NodeState())) is not None
 

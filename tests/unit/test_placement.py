@@ -78,8 +78,8 @@ def fragmentation(tree: Tree, left: set[str]) -> tuple[int, ...]:
 def test_no_choice_is_better(data: st.DataObject, tree: Tree, policy: Policy) -> None:
     everything = leaves(tree)[:10]
     available = data.draw(st.sets(st.sampled_from(everything), min_size=1), "available")
-    must = data.draw(st.sets(st.sampled_from(sorted(available)), max_size=2), "must")
-    size = data.draw(st.integers(max(1, len(must)), len(available)), "size")
+    must_include = data.draw(st.sets(st.sampled_from(sorted(available)), max_size=2), "must")
+    size = data.draw(st.integers(max(1, len(must_include)), len(available)), "size")
     far = distances(tree)
     order = {name: place for place, name in enumerate(leaves(tree))}
     sign = -1 if policy == "spread" else 1
@@ -89,8 +89,10 @@ def test_no_choice_is_better(data: st.DataObject, tree: Tree, policy: Policy) ->
         rest = available - set(chosen)
         return sign * distance, fragmentation(tree, rest), sorted(order[i] for i in chosen)
 
-    best = min((c for c in combinations(sorted(available), size) if must <= set(c)), key=rank)
-    placed = place(tree, available, must, size, policy=policy)
+    best = min(
+        (c for c in combinations(sorted(available), size) if must_include <= set(c)), key=rank
+    )
+    placed = place(tree, available, must_include, size, policy=policy)
     assert sorted(placed.ids) == sorted(best)
     assert placed.distance == sum(far[frozenset(pair)] for pair in combinations(best, 2))
 
@@ -143,16 +145,16 @@ def test_the_lowest_in_bus_order_also_where_sockets_interleave() -> None:
 
 
 @pytest.mark.parametrize(
-    ("must", "size", "text"),
+    ("must_include", "size", "text"),
     [
         ([], 13, "13 devices were asked for and 12 are available"),
         ([IDS[0], IDS[1]], 1, "1 devices were asked for, but 2 must be in"),
         (["ghost"], 2, "unknown device ghost"),
     ],
 )
-def test_an_impossible_request_says_why(must: list[str], size: int, text: str) -> None:
+def test_an_impossible_request_says_why(must_include: list[str], size: int, text: str) -> None:
     with pytest.raises(PlacementError, match=text):
-        place(TREE, IDS, must, size)
+        place(TREE, IDS, must_include, size)
 
 
 def test_unknown_devices_on_offer_do_not_spoil_a_request_that_can_be_met() -> None:

@@ -11,23 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moffett_device_plugin.allocation.allocate_result import RefusalError, UnknownDeviceError
-from moffett_device_plugin.allocation.allocator import UnitAllocator
+from moffett_device_plugin.allocation.allocator import PoolAllocator
 from moffett_device_plugin.allocation.placement import PlacementError, place
 from moffett_device_plugin.allocation.replicas import place_replicas
 from moffett_device_plugin.allocation.topology import build_tree
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.resources.pools import (
-    Division,
     Resource,
+    ResourcePool,
     Sharing,
-    base_of,
+    build_pools,
     check_disjoint,
-    divide,
+    strip_replica,
 )
 from moffett_device_plugin.resources.selector import Selector
 from moffett_device_plugin.runtime.errors import ConfigurationError
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.runtime.watchable import Watchable
 
 from ..support.values import state_of
 
@@ -37,15 +37,15 @@ CARD_A, CARD_B = "card-0000:34:00.0", "card-0000:b4:00.0"
 CARDS = Resource("moffett.ai/spu-card", granularity="card")
 
 
-def one_division(state: NodeState, resource: Resource) -> Division:
-    (division,), leftovers = divide(state, (resource,))
-    assert leftovers == ()
-    return division
+def one_division(state: NodeState, resource: Resource) -> ResourcePool:
+    (pool,), unassigned = build_pools(state, (resource,))
+    assert unassigned == ()
+    return pool
 
 
-def allocator_of(state: NodeState, resource: Resource) -> UnitAllocator:
-    division = one_division(state, resource)
-    return UnitAllocator(Latest(state), lambda: division)
+def allocator_of(state: NodeState, resource: Resource) -> PoolAllocator:
+    pool = one_division(state, resource)
+    return PoolAllocator(Watchable(state), lambda: pool)
 
 
 def products(*names: str) -> Selector:
@@ -56,34 +56,34 @@ def products(*names: str) -> Selector:
 
 
 def test_a_card_is_one_unit_on_its_numa_node() -> None:
-    units = one_division(state_of("2xS30"), CARDS).units()
+    units = one_division(state_of("2xS30"), CARDS).advertised()
     assert [(unit.id, unit.healthy, unit.numa_node) for unit in units] == [
         (CARD_A, True, 0),
         (CARD_B, True, 1),
     ]
-    assert [list(unit.devices) for unit in units] == [A, B]
+    assert [list(unit.device_ids) for unit in units] == [A, B]
 
 
 def test_a_card_with_a_sick_chip_is_unhealthy_and_says_which() -> None:
     state = state_of("2xS30", Faults().with_fault(B[1], "hot"))
-    assert [unit.healthy for unit in one_division(state, CARDS).units()] == [True, False]
+    assert [unit.healthy for unit in one_division(state, CARDS).advertised()] == [True, False]
     allocator = allocator_of(state, CARDS)
     assert allocator.prefer([CARD_A, CARD_B], [], 1) == (CARD_A,)
     with pytest.raises(PlacementError, match=f"device {B[1]} is unhealthy: over-temperature"):
         allocator.prefer([CARD_A, CARD_B], [], 2)
     with pytest.raises(RefusalError, match=f"device {B[1]} is unhealthy: over-temperature"):
-        allocator.grant([CARD_B])
+        allocator.allocate([CARD_B])
 
 
 def test_a_card_brings_all_its_chips() -> None:
-    granted = allocator_of(state_of("2xS30"), CARDS).grant([CARD_B])
+    granted = allocator_of(state_of("2xS30"), CARDS).allocate([CARD_B])
     assert granted.envs["MOFFETT_SPU_IDS"].split(",") == B
 
 
 def test_cards_near_each_other_are_preferred() -> None:
     state = state_of("8xS30")
-    division = one_division(state, CARDS)
-    nodes = {unit.id: unit.numa_node for unit in division.units()}
+    pool = one_division(state, CARDS)
+    nodes = {unit.id: unit.numa_node for unit in pool.advertised()}
     ids = list(nodes)
     chosen = allocator_of(state, CARDS).prefer(ids[:1] + ids[-4:], [], 2)
     assert {nodes[i] for i in chosen} == {nodes[ids[-1]]}, "two on one NUMA node, not across"
@@ -91,7 +91,7 @@ def test_cards_near_each_other_are_preferred() -> None:
 
 def test_a_device_is_no_unit_of_a_resource_of_cards() -> None:
     with pytest.raises(UnknownDeviceError, match=A[0]):
-        allocator_of(state_of("2xS30"), CARDS).grant([A[0]])
+        allocator_of(state_of("2xS30"), CARDS).allocate([A[0]])
 
 
 # -- several resources over disjoint devices --------------------------------------------
@@ -103,20 +103,20 @@ def test_devices_and_cards_side_by_side() -> None:
         Resource(select=here),
         Resource("moffett.ai/spu-card", granularity="card", exclude=here),
     )
-    divisions, leftovers = divide(state_of("2xS30"), resources)
-    found = {d.name: [unit.id for unit in d.units()] for d in divisions}
+    pools, unassigned = build_pools(state_of("2xS30"), resources)
+    found = {d.name: [unit.id for unit in d.advertised()] for d in pools}
     assert found == {"moffett.ai/spu": A, "moffett.ai/spu-card": [CARD_B]}
-    assert leftovers == ()
+    assert unassigned == ()
 
 
 def test_half_a_card_is_no_card_and_is_told() -> None:
     half = Resource(
         "moffett.ai/spu-card", granularity="card", select=Selector(bus_ids=frozenset(A[:2]))
     )
-    divisions, (leftover,) = divide(state_of("2xS30"), (half,))
-    assert divisions == ()
-    assert leftover.devices == tuple(A[:2])
-    assert "only some chips of card-0000:34:00.0" in leftover.why
+    pools, (unassigned,) = build_pools(state_of("2xS30"), (half,))
+    assert pools == ()
+    assert unassigned.device_ids == tuple(A[:2])
+    assert "only some chips of card-0000:34:00.0" in unassigned.why
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_what_is_accepted_never_shares_a_device(one: Resource, other: Resource) 
         check_disjoint((one, other), ["1", "2"])
     except ConfigurationError:
         return
-    divisions, _ = divide(state_of("1xS30,2xS4,1xS30"), (one, other))
-    seen = [device for d in divisions for unit in d.bases for device in unit.devices]
+    pools, _ = build_pools(state_of("1xS30,2xS4,1xS30"), (one, other))
+    seen = [device for d in pools for unit in d.devices for device in unit.device_ids]
     assert len(seen) == len(set(seen))
 
 
@@ -188,17 +188,17 @@ def test_what_is_accepted_never_shares_a_device(one: Resource, other: Resource) 
 
 
 def test_each_product_has_its_name() -> None:
-    divisions, _ = divide(state_of("1xS30,2xS4"), (Resource(None),))
-    assert {d.name: len(d.units()) for d in divisions} == {"moffett.ai/s30": 3, "moffett.ai/s4": 2}
+    pools, _ = build_pools(state_of("1xS30,2xS4"), (Resource(None),))
+    assert {d.name: len(d.advertised()) for d in pools} == {"moffett.ai/s30": 3, "moffett.ai/s4": 2}
 
 
 def test_a_device_of_unknown_product_is_told_and_not_given_a_name() -> None:
     known = state_of("1xS4")
     devices = tuple(replace(device, product=None) for device in known.snapshot.devices)
     state = replace(known, snapshot=replace(known.snapshot, devices=devices))
-    divisions, (leftover,) = divide(state, (Resource(None),))
-    assert divisions == ()
-    assert "product is not known" in leftover.why
+    pools, (unassigned,) = build_pools(state, (Resource(None),))
+    assert pools == ()
+    assert "product is not known" in unassigned.why
 
 
 # -- sharing ----------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def shared(replicas: int, most: int | None = None, *, refuse: bool = False) -> R
 
 def test_every_device_is_there_once_for_each_replica() -> None:
     state = state_of("2xS30", Faults().with_fault(A[0], "hot"))
-    units = one_division(state, shared(3)).units()
+    units = one_division(state, shared(3)).advertised()
     assert len(units) == 18
     assert [unit.id for unit in units[:3]] == [f"{A[0]}::{n}" for n in range(3)]
     assert [unit.healthy for unit in units] == [False] * 3 + [True] * 15
@@ -224,27 +224,27 @@ def test_replicas_of_one_request_are_on_different_chips_and_the_least_used() -> 
     free.remove(f"{B[0]}::0")
     free.remove(f"{B[2]}::3")
     chosen = allocator.prefer(free, [], 3)
-    assert {base_of(i) for i in chosen} == {A[1], A[2], B[1]}, "those that nobody uses"
-    assert len({base_of(i) for i in allocator.prefer(free, [], 6)}) == 6
+    assert {strip_replica(i) for i in chosen} == {A[1], A[2], B[1]}, "those that nobody uses"
+    assert len({strip_replica(i) for i in allocator.prefer(free, [], 6)}) == 6
 
 
 def test_a_container_with_two_replicas_of_a_chip_gets_it_once() -> None:
-    granted = allocator_of(state_of("2xS30"), shared(4)).grant([f"{A[0]}::0", f"{A[0]}::3"])
+    granted = allocator_of(state_of("2xS30"), shared(4)).allocate([f"{A[0]}::0", f"{A[0]}::3"])
     assert granted.envs["MOFFETT_SPU_IDS"] == A[0]
 
 
 @pytest.mark.parametrize("unit_id", [f"{A[0]}::4", A[0], f"{A[0]}::-1", f"{A[0]}::01", f"{A[0]}::"])
 def test_a_replica_that_is_not_advertised_is_refused(unit_id: str) -> None:
     with pytest.raises(UnknownDeviceError):
-        allocator_of(state_of("2xS30"), shared(4)).grant([unit_id])
+        allocator_of(state_of("2xS30"), shared(4)).allocate([unit_id])
 
 
 def test_a_limit_on_the_replicas_of_a_container_names_its_setting() -> None:
     ids = [f"{A[n]}::0" for n in range(3)]
     state = state_of("2xS30")
     with pytest.raises(RefusalError, match=r"3 of moffett\.ai/spu\.shared .*maxPerPod is 2"):
-        allocator_of(state, shared(4, 2)).grant(ids)
-    assert allocator_of(state, shared(4, 2)).grant(ids[:2]).nodes
+        allocator_of(state, shared(4, 2)).allocate(ids)
+    assert allocator_of(state, shared(4, 2)).allocate(ids[:2]).nodes
     with pytest.raises(PlacementError, match="failRequestsGreaterThanOne is on"):
         allocator_of(state, shared(4, refuse=True)).prefer(ids, [], 2)
 
@@ -271,26 +271,28 @@ def test_no_other_choice_of_replicas_is_better(data: st.DataObject) -> None:
     chosen = place_replicas(tree, free, [], size, replicas=replicas)
     assert len(set(chosen)) == size
     assert set(chosen) <= set(free)
-    used = {chip: replicas - sum(base_of(i) == chip for i in free) for chip in chips}
+    used = {chip: replicas - sum(strip_replica(i) == chip for i in free) for chip in chips}
 
     def merit(ids: tuple[str, ...]) -> tuple[list[int], list[int]]:
-        counts = [sum(base_of(i) == chip for i in ids) for chip in chips]
-        first = {base_of(i) for i in ids}
+        counts = [sum(strip_replica(i) == chip for i in ids) for chip in chips]
+        first = {strip_replica(i) for i in ids}
         return sorted(counts, reverse=True), sorted(used[chip] for chip in first)
 
     assert merit(chosen) == min(merit(ids) for ids in combinations(free, size))
-    if len({used[base_of(i)] for i in free}) == 1 and size <= len({base_of(i) for i in free}):
-        bases = sorted({base_of(i) for i in free})
-        assert {base_of(i) for i in chosen} == set(place(tree, bases, [], size).ids)
+    if len({used[strip_replica(i)] for i in free}) == 1 and size <= len(
+        {strip_replica(i) for i in free}
+    ):
+        devices = sorted({strip_replica(i) for i in free})
+        assert {strip_replica(i) for i in chosen} == set(place(tree, devices, [], size).ids)
 
 
 @given(data=st.data())
 def test_replicas_that_must_be_in_are_in(data: st.DataObject) -> None:
     everything = [f"{chip}::{n}" for chip in (*A, *B) for n in range(3)]
     free = data.draw(st.sets(st.sampled_from(everything), min_size=1))
-    must = data.draw(st.sets(st.sampled_from(sorted(free))))
-    size = data.draw(st.integers(len(must), len(free)))
+    must_include = data.draw(st.sets(st.sampled_from(sorted(free))))
+    size = data.draw(st.integers(len(must_include), len(free)))
     tree = build_tree(state_of("2xS30").snapshot.devices)
-    chosen = place_replicas(tree, free, must, size, replicas=3)
-    assert must <= set(chosen) <= free
+    chosen = place_replicas(tree, free, must_include, size, replicas=3)
+    assert must_include <= set(chosen) <= free
     assert len(chosen) == len(set(chosen)) == size

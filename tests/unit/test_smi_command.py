@@ -11,7 +11,7 @@ import pytest
 
 from moffett_device_plugin.hardware import SmiError
 from moffett_device_plugin.hardware.smi_command import Launch, SmiCommand, launch_of
-from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
+from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.hardware.types import SmiReport
 from tests.support.fakehost import FakeHost
 
@@ -20,7 +20,7 @@ ROW = "0, 0:36:00.0, 2023"
 
 def ask(host: FakeHost, times: int = 1, deadline: float = 5.0) -> list[SmiReport | SmiError]:
     async def run() -> list[SmiReport | SmiError]:
-        hardware = HostRoot(host.root, smi_deadline=deadline)
+        hardware = SysfsHardware(host.root, smi_deadline=deadline)
         answers: list[SmiReport | SmiError] = []
         for _ in range(times):
             try:
@@ -120,7 +120,7 @@ def test_a_broken_mx_smi_costs_few_runs_and_is_heard_when_mended(host: FakeHost)
     host.smi(f"echo x >> {host.root}/runs; exit 1")
 
     async def run() -> tuple[int, SmiReport]:
-        hardware = HostRoot(host.root)
+        hardware = SysfsHardware(host.root)
         for _ in range(11):
             with pytest.raises(SmiError):
                 await hardware.query_smi()
@@ -134,11 +134,11 @@ def test_a_broken_mx_smi_costs_few_runs_and_is_heard_when_mended(host: FakeHost)
 
 
 def test_a_host_without_mx_smi_has_none_until_it_is_installed(host: FakeHost) -> None:
-    hardware = HostRoot(host.root)
+    hardware = SysfsHardware(host.root)
     assert not hardware.has_smi
     host.smi_table(ROW)
     assert hardware.has_smi
-    assert not HostRoot(host.root, smi="").has_smi
+    assert not SysfsHardware(host.root, smi="").has_smi
 
 
 def test_a_configured_command_is_run_with_its_arguments(tmp_path: Path) -> None:

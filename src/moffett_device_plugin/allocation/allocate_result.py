@@ -9,7 +9,7 @@ from ..devices.inventory import Device
 from ..devices.state import NodeState
 from ..hardware.pci import bus_order
 from ..hardware.types import DeviceNode, Mount
-from ..resources.device_list_strategy import PLAIN, Delivery
+from ..resources.device_list_strategy import PLAIN, DeviceListStrategy
 from ..resources.pools import DEFAULT_RESOURCE
 
 #: Environment variables of the container, each a comma-separated list, in bus order.
@@ -29,7 +29,7 @@ class UnknownDeviceError(RefusalError):
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class AllocateResult:
     """Device nodes and mounts (host paths and container paths), environment,
     annotations, and the names of CDI devices."""
 
@@ -40,14 +40,14 @@ class Grant:
     cdi_devices: tuple[str, ...] = ()
 
 
-def grant(
+def build_allocate_result(
     ids: Sequence[str],
     state: NodeState,
     known: Mapping[str, Device] | None = None,
-    delivery: Delivery = PLAIN,
+    device_list_strategy: DeviceListStrategy = PLAIN,
     sola: Sequence[Mount] | None = (),
     resource: str = DEFAULT_RESOURCE,
-) -> Grant:
+) -> AllocateResult:
     """What a container gets with the devices `ids`.
 
     Raises RefusalError when one is unknown or unhealthy: a container that starts on a
@@ -62,26 +62,30 @@ def grant(
     if unknown:
         raise UnknownDeviceError(f"unknown device {', '.join(unknown)} on this node")
     devices = sorted((known[i] for i in wanted), key=lambda device: bus_order(device.id))
-    sick = [device.id for device in devices if not state.healthy(device.id)]
-    if sick:
-        raise RefusalError("; ".join(why_sick(device_id, state) for device_id in sick))
-    if delivery.inject_sola and sola is None:
+    unhealthy = [device.id for device in devices if not state.healthy(device.id)]
+    if unhealthy:
+        raise RefusalError("; ".join(why_unhealthy(device_id, state) for device_id in unhealthy))
+    if device_list_strategy.inject_sola and sola is None:
         raise RefusalError(
             "injectSola is on and this node has no /usr/local/sola that the plugin can see"
         )
-    names = _cdi_names(devices, delivery) if delivery.uses_cdi else ()
-    return Grant(
-        nodes=_nodes_of(devices, state) if "device-specs" in delivery.strategies else (),
+    names = _cdi_names(devices, device_list_strategy) if device_list_strategy.uses_cdi else ()
+    return AllocateResult(
+        nodes=_nodes_of(devices, state)
+        if "device-specs" in device_list_strategy.strategies
+        else (),
         envs={
             ENV_IDS: ",".join(device.id for device in devices),
             ENV_INDEXES: ",".join(str(device.index) for device in devices),
             ENV_BUS_IDS: ",".join(device.function.bus_id for device in devices),
         },
-        mounts=tuple(sola or ()) if delivery.inject_sola and devices else (),
+        mounts=tuple(sola or ()) if device_list_strategy.inject_sola and devices else (),
         annotations=(
-            _annotations(names, resource) if "cdi-annotations" in delivery.strategies else {}
+            _annotations(names, resource)
+            if "cdi-annotations" in device_list_strategy.strategies
+            else {}
         ),
-        cdi_devices=names if "cdi-cri" in delivery.strategies else (),
+        cdi_devices=names if "cdi-cri" in device_list_strategy.strategies else (),
     )
 
 
@@ -95,10 +99,14 @@ def _nodes_of(devices: Sequence[Device], state: NodeState) -> tuple[DeviceNode, 
     return tuple(nodes.values())
 
 
-def _cdi_names(devices: Sequence[Device], delivery: Delivery) -> tuple[str, ...]:
+def _cdi_names(
+    devices: Sequence[Device], device_list_strategy: DeviceListStrategy
+) -> tuple[str, ...]:
     from ..cdi.names import device_name, qualified  # only those who use CDI pay for it
 
-    return tuple(qualified(delivery.cdi_kind, device_name(device.id)) for device in devices)
+    return tuple(
+        qualified(device_list_strategy.cdi_kind, device_name(device.id)) for device in devices
+    )
 
 
 def _annotations(names: Sequence[str], resource: str) -> Mapping[str, str]:
@@ -108,9 +116,9 @@ def _annotations(names: Sequence[str], resource: str) -> Mapping[str, str]:
     return dict([annotation(CDI_OWNER, resource, names)]) if names else {}
 
 
-def why_sick(device_id: str, state: NodeState) -> str:
+def why_unhealthy(device_id: str, state: NodeState) -> str:
     """One clause that names the device and everything that is wrong with it."""
-    reasons = state.verdicts[device_id].reasons
+    reasons = state.health_statuses[device_id].reasons
     return f"device {device_id} is unhealthy: " + (
         ", ".join(f"{reason.code} ({reason.message})" for reason in reasons) or "not judged yet"
     )

@@ -7,153 +7,164 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from ..devices.inventory import Device
 from ..devices.state import NodeState
 from ..hardware.types import Mount
-from ..resources.device_list_strategy import Delivery
-from ..resources.pools import REPLICA_MARK, Division, Unit, base_of
-from ..runtime.watchable import Latest
-from .allocate_result import Grant, RefusalError, UnknownDeviceError, grant, why_sick
+from ..resources.device_list_strategy import DeviceListStrategy
+from ..resources.pools import REPLICA_MARK, AdvertisedDevice, ResourcePool, strip_replica
+from ..runtime.watchable import Watchable
+from .allocate_result import (
+    AllocateResult,
+    RefusalError,
+    UnknownDeviceError,
+    build_allocate_result,
+    why_unhealthy,
+)
 from .placement import Placement, PlacementError, place
 from .replicas import place_replicas
 from .topology import Tree, build_tree, with_cards
 
 
-class UnitAllocator:
+class PoolAllocator:
     """`division` is what the resource is made of now, `delivery` how containers get it.
     `sola` finds the host's SOLA; `look` looks at the bus here and now."""
 
     def __init__(
         self,
-        state: Latest[NodeState],
-        division: Callable[[], Division],
-        delivery: Callable[[], Delivery] = Delivery,
+        state: Watchable[NodeState],
+        pool: Callable[[], ResourcePool],
+        device_list_strategy: Callable[[], DeviceListStrategy] = DeviceListStrategy,
         sola: Callable[[], Sequence[Mount] | None] = tuple,
-        look: Callable[[], object] = lambda: None,
+        rescan: Callable[[], object] = lambda: None,
     ) -> None:
         self._state = state
-        self._division = division
-        self._delivery = delivery
+        self._pool = pool
+        self._delivery = device_list_strategy
         self._sola = sola
-        self._look = look
+        self._look = rescan
         self._made_of: tuple[object, object] = (None, None)  # what the next three come from
         self._known: Mapping[str, Device] = {}
-        self._bases: Mapping[str, Unit] = {}
+        self._bases: Mapping[str, AdvertisedDevice] = {}
         self._tree: Tree | None = None
 
-    def prefer(self, available: Sequence[str], must: Sequence[str], size: int) -> Sequence[str]:
+    def prefer(
+        self, available: Sequence[str], must_include: Sequence[str], size: int
+    ) -> Sequence[str]:
         """Raises PlacementError, but never for a request that can be met: what is
         unknown or unhealthy among `available` is passed over."""
         resource = self._prepared().resource
         self._check_limit(size, PlacementError)
         if not resource.sharing.shared:
-            return self.place(available, must, size).ids
-        usable = self._usable(available, must)
-        self._check_known(must, PlacementError)
+            return self.place(available, must_include, size).ids
+        usable = self._usable(available, must_include)
+        self._check_known(must_include, PlacementError)
         try:
             return place_replicas(
-                self._topology(), usable, must, size,
+                self._topology(), usable, must_include, size,
                 replicas=resource.sharing.replicas, policy=resource.placement,
             )  # fmt: skip
         except PlacementError as error:
             raise PlacementError(self._because(str(error), available)) from error
 
-    def place(self, available: Sequence[str], must: Sequence[str], size: int) -> Placement:
+    def place(self, available: Sequence[str], must_include: Sequence[str], size: int) -> Placement:
         """The choice among units that are not shared. Raises PlacementError."""
         resource = self._prepared().resource
-        usable = self._usable(available, must)
+        usable = self._usable(available, must_include)
         try:
-            return place(self._topology(), usable, must, size, policy=resource.placement)
+            return place(self._topology(), usable, must_include, size, policy=resource.placement)
         except PlacementError as error:
             raise PlacementError(self._because(str(error), available)) from error
 
-    def grant(self, ids: Sequence[str]) -> Grant:
+    def allocate(self, ids: Sequence[str]) -> AllocateResult:
         """Raises RefusalError."""
         name = self._prepared().name
         self._check_limit(len(ids), RefusalError)
         self._check_known(ids, UnknownDeviceError)
-        bases = [self._bases[base_of(unit_id)] for unit_id in ids]
-        held = [base.held for base in bases if base.held]
+        advertised = [self._bases[strip_replica(unit_id)] for unit_id in ids]
+        held = [base.held for base in advertised if base.held]
         if held:
             raise RefusalError("; ".join(dict.fromkeys(held)))
-        devices = dict.fromkeys(device_id for base in bases for device_id in base.devices)
-        delivery = self._delivery()
-        sola = self._sola() if delivery.inject_sola else ()
-        return grant(tuple(devices), self._state.value, self._known, delivery, sola, name)
+        devices = dict.fromkeys(device_id for base in advertised for device_id in base.device_ids)
+        device_list_strategy = self._delivery()
+        sola = self._sola() if device_list_strategy.inject_sola else ()
+        return build_allocate_result(
+            tuple(devices), self._state.value, self._known, device_list_strategy, sola, name
+        )
 
     def check(self, ids: Sequence[str]) -> None:
         """A last look at the devices of a container that is about to start. Raises
         RefusalError when they could not be granted now."""
         self._look()
-        self.grant(ids)
+        self.allocate(ids)
 
     # -- what the answers are made from -------------------------------------------
 
-    def _prepared(self) -> Division:
+    def _prepared(self) -> ResourcePool:
         """Makes anew what depends on the devices, once for each change of them."""
-        division, snapshot = self._division(), self._state.value.snapshot
-        if self._made_of[0] is not snapshot.devices or self._made_of[1] is not division:
-            self._made_of = snapshot.devices, division
+        pool, snapshot = self._pool(), self._state.value.snapshot
+        if self._made_of[0] is not snapshot.devices or self._made_of[1] is not pool:
+            self._made_of = snapshot.devices, pool
             self._known = snapshot.by_id()
-            self._bases = {base.id: base for base in division.bases}
+            self._bases = {base.id: base for base in pool.devices}
             self._tree = None
-        return division
+        return pool
 
     def _topology(self) -> Tree:
         if self._tree is None:
-            ids = [device_id for base in self._bases.values() for device_id in base.devices]
+            ids = [device_id for base in self._bases.values() for device_id in base.device_ids]
             tree = build_tree([self._known[i] for i in ids if i in self._known])
             if self._made_of[1].resource.granularity == "card":  # type: ignore[attr-defined]
-                tree = with_cards(tree, {b.devices: b.id for b in self._bases.values()})
+                tree = with_cards(tree, {b.device_ids: b.id for b in self._bases.values()})
             self._tree = tree
         return self._tree
 
-    def _usable(self, available: Sequence[str], must: Collection[str]) -> list[str]:
-        sick = [unit_id for unit_id in must if self._sick(unit_id)]
-        if sick:
-            raise PlacementError(self._because(f"{', '.join(must)} must be in", sick))
+    def _usable(self, available: Sequence[str], must_include: Collection[str]) -> list[str]:
+        unhealthy = [unit_id for unit_id in must_include if self._unhealthy(unit_id)]
+        if unhealthy:
+            raise PlacementError(self._because(f"{', '.join(must_include)} must be in", unhealthy))
         healthy = {i for i, base in self._bases.items() if self._healthy(base)}
-        return [unit_id for unit_id in available if base_of(unit_id) in healthy]
+        return [unit_id for unit_id in available if strip_replica(unit_id) in healthy]
 
-    def _healthy(self, base: Unit) -> bool:
+    def _healthy(self, base: AdvertisedDevice) -> bool:
         state = self._state.value
-        return not base.held and all(state.healthy(device_id) for device_id in base.devices)
+        return not base.held and all(state.healthy(device_id) for device_id in base.device_ids)
 
-    def _sick(self, unit_id: str) -> bool:
-        base = self._bases.get(base_of(unit_id))
+    def _unhealthy(self, unit_id: str) -> bool:
+        base = self._bases.get(strip_replica(unit_id))
         return base is not None and not self._healthy(base)
 
     def _because(self, what: str, ids: Collection[str]) -> str:
         """`what`, and what is wrong with those of `ids` that are sick."""
         state = self._state.value
-        known = [base for i in ids if (base := self._bases.get(base_of(i))) is not None]
+        known = [base for i in ids if (base := self._bases.get(strip_replica(i))) is not None]
         held = dict.fromkeys(base.held for base in known if base.held)
         devices = {
             device_id: None
-            for base_id in sorted({base_of(unit_id) for unit_id in ids})
-            if self._sick(base_id)
-            for device_id in self._bases[base_id].devices
-            if device_id in state.verdicts and not state.healthy(device_id)
+            for base_id in sorted({strip_replica(unit_id) for unit_id in ids})
+            if self._unhealthy(base_id)
+            for device_id in self._bases[base_id].device_ids
+            if device_id in state.health_statuses and not state.healthy(device_id)
         }
-        return "; ".join([what, *held, *(why_sick(device_id, state) for device_id in devices)])
+        return "; ".join([what, *held, *(why_unhealthy(device_id, state) for device_id in devices)])
 
     def _check_limit(self, size: int, error: type[PlacementError] | type[RefusalError]) -> None:
-        division = self._division()
-        sharing = division.resource.sharing
+        pool = self._pool()
+        sharing = pool.resource.sharing
         if sharing.most is not None and size > sharing.most:
             setting = (
                 "sharing.failRequestsGreaterThanOne is on"
                 if sharing.fail_requests_greater_than_one
                 else f"sharing.maxPerPod is {sharing.max_per_pod}"
             )
-            raise error(f"{size} of {division.name} were asked for and {setting}")
+            raise error(f"{size} of {pool.name} were asked for and {setting}")
 
     def _check_known(
         self, ids: Collection[str], error: type[PlacementError] | type[RefusalError]
     ) -> None:
         """Every id is one that the resource has now."""
-        sharing = self._division().resource.sharing
+        sharing = self._pool().resource.sharing
         unknown = sorted(
             i
             for i in ids
-            if base_of(i) not in self._bases or not _is_one(i, sharing.replicas, sharing.shared)
+            if strip_replica(i) not in self._bases
+            or not _is_one(i, sharing.replicas, sharing.shared)
         )
         if unknown:
             raise error(f"unknown device {', '.join(unknown)} on this node")

@@ -72,7 +72,7 @@ class Group:
 def place(
     tree: Tree,
     available: Collection[str],
-    must: Collection[str],
+    must_include: Collection[str],
     size: int,
     *,
     policy: Policy = "compact",
@@ -88,16 +88,20 @@ def place(
     """
     order = _leaves(tree)
     place_of = {device_id: number for number, device_id in enumerate(order)}
-    unknown = sorted(set(must) - place_of.keys())
+    unknown = sorted(set(must_include) - place_of.keys())
     if unknown:
         raise PlacementError(f"unknown device {', '.join(unknown)}")
-    usable = (set(available) | set(must)) & place_of.keys()
-    if size < len(set(must)):
-        raise PlacementError(f"{size} devices were asked for, but {len(set(must))} must be in")
+    usable = (set(available) | set(must_include)) & place_of.keys()
+    if size < len(set(must_include)):
+        raise PlacementError(
+            f"{size} devices were asked for, but {len(set(must_include))} must be in"
+        )
     takable = len(usable.difference(exclude))
     if size > takable:
         raise PlacementError(f"{size} devices were asked for and {takable} are available")
-    solver = _Solver(usable, frozenset(must), frozenset(exclude), size, policy, costs, place_of)
+    solver = _Solver(
+        usable, frozenset(must_include), frozenset(exclude), size, policy, costs, place_of
+    )
     value = solver.table(tree).value_of(size)
     mask = -value & ((1 << len(order)) - 1)
     # The lowest place has the highest bit, so that lower sets make smaller numbers.
@@ -171,7 +175,7 @@ class _Table:
 @dataclass(frozen=True, slots=True)
 class _Solver:
     usable: Collection[str]
-    must: Collection[str]
+    must_include: Collection[str]
     exclude: Collection[str]
     size: int
     policy: Policy
@@ -189,7 +193,7 @@ class _Solver:
 
     def _leaf(self, device_id: str) -> _Table:
         chosen = -(1 << (len(self.place_of) - 1 - self.place_of[device_id]))
-        if device_id in self.must:
+        if device_id in self.must_include:
             return _Table(1, [chosen], 1, 1)
         if device_id in self.usable:
             return _Table(0, [0] if device_id in self.exclude else [0, chosen], 1, 1)

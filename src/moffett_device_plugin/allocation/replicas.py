@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..resources.pools import REPLICA_MARK, base_of
+from ..resources.pools import REPLICA_MARK, strip_replica
 from .placement import PlacementError, Policy, place
 from .topology import Tree
 
@@ -12,7 +12,7 @@ from .topology import Tree
 def place_replicas(
     tree: Tree,
     available: Collection[str],
-    must: Collection[str],
+    must_include: Collection[str],
     size: int,
     *,
     replicas: int,
@@ -26,11 +26,13 @@ def place_replicas(
     Raises PlacementError when there is no such set.
     """
     free: dict[str, list[str]] = {}
-    for replica in sorted({*available, *must}, key=_number):
-        free.setdefault(base_of(replica), []).append(replica)
+    for replica in sorted({*available, *must_include}, key=_number):
+        free.setdefault(strip_replica(replica), []).append(replica)
     used = {base: replicas - len(ids) for base, ids in free.items()}
-    if size < len(set(must)):
-        raise PlacementError(f"{size} replicas were asked for, but {len(set(must))} must be in")
+    if size < len(set(must_include)):
+        raise PlacementError(
+            f"{size} replicas were asked for, but {len(set(must_include))} must be in"
+        )
     count = sum(len(ids) for ids in free.values())
     if size > count:
         raise PlacementError(f"{size} replicas were asked for and {count} are available")
@@ -42,8 +44,8 @@ def place_replicas(
         taken[base] += 1
         chosen.append(replica)
 
-    for replica in sorted(set(must), key=_number):
-        take(base_of(replica), replica)
+    for replica in sorted(set(must_include), key=_number):
+        take(strip_replica(replica), replica)
     while (lacking := size - len(chosen)) > 0:
         open_ = [base for base in free if free[base]]
         least = min(taken[base] for base in open_)
@@ -51,12 +53,12 @@ def place_replicas(
             tree, [base for base in open_ if taken[base] == least], used, taken, lacking, policy
         ):
             take(base, free[base][0])
-    return tuple(sorted(chosen, key=lambda replica: (base_of(replica), _number(replica))))
+    return tuple(sorted(chosen, key=lambda replica: (strip_replica(replica), _number(replica))))
 
 
 def _least_used(
     tree: Tree,
-    bases: Sequence[str],
+    devices: Sequence[str],
     used: Mapping[str, int],
     taken: Mapping[str, int],
     count: int,
@@ -64,7 +66,7 @@ def _least_used(
 ) -> Collection[str]:
     """Up to `count` of `bases`, the least used first."""
     levels: dict[int, list[str]] = {}
-    for base in bases:
+    for base in devices:
         levels.setdefault(used[base], []).append(base)
     chosen: list[str] = []
     for _, level in sorted(levels.items()):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from ..devices.inventory import Snapshot
 from ..devices.state import NodeState
 from ..hardware.types import DeviceNode, Mount
-from ..runtime.watchable import Latest
+from ..runtime.watchable import Watchable
 from .directory import CdiDirectory, CdiError
 from .spec import DEFAULT_VERSION, Version, build_spec, nodes_there
 
@@ -25,7 +25,7 @@ SAFETY_PERIOD = 10.0
 _Content = tuple[tuple[tuple[object, ...], ...], tuple[DeviceNode, ...], tuple[Mount, ...]]
 
 
-class SpecKeeper:
+class SpecWriter:
     """`ready` tells whether engines know exactly the devices of the last snapshot; it
     changes with `ensure`, which `run` calls whenever there may be reason to. `mounts` is
     asked each time: an installation can be replaced by one at another path."""
@@ -37,14 +37,14 @@ class SpecKeeper:
         at_least: Version = DEFAULT_VERSION,
     ) -> None:
         self.directory = directory
-        self.ready: Latest[bool] = Latest(False)
+        self.ready: Watchable[bool] = Watchable(False)
         self._mounts = mounts
         self._at_least = at_least
         self._done: _Content | None = None  # what the file was made of
         self._identity: tuple[int, ...] | None = None  # of the file, as we left it
         self._error = ""  # what the log said last of why it is not written
 
-    async def run(self, state: Latest[NodeState]) -> None:
+    async def run(self, state: Watchable[NodeState]) -> None:
         """Until it is cancelled. The file then stays: containers that are restarted need
         it, and the next copy of the plugin brings it up to date."""
         version = -1

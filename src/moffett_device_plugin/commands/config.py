@@ -83,7 +83,7 @@ def _show(values: Values, labels: list[str]) -> int:
         configuration.check(values)
         node = NodeFacts(values[NODE_NAME], dict(_label(text) for text in labels))
         values = configuration.values(values, node)
-    for line in _lines(values, serve_settings(values).terms.resources):
+    for line in _lines(values, serve_settings(values).plugin_config.resources):
         print(line)
     return 0
 
@@ -160,7 +160,7 @@ def _entry(option: Option, indent: str, key: str, text: str, origin: str) -> Ite
         return
     if takes_list(option) or takes_mapping(option):
         shown = "[" + ", ".join(json.dumps(part) for part in parts) + "]" if parts else ""
-    elif option.kind.schema.get("type") in ("number", "integer", "boolean"):
+    elif option.type.schema.get("type") in ("number", "integer", "boolean"):
         shown = text
     else:
         shown = json.dumps(text, ensure_ascii=False) if text else ""

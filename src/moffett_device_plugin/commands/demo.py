@@ -13,7 +13,7 @@ from typing import Any
 
 from ..daemon import Daemon
 from ..devices.health.policy import HealthPolicy
-from ..fake_kubelet.kubelet import Pod, StandInKubelet, nodes_given
+from ..fake_kubelet.kubelet import FakeKubelet, Pod, nodes_given
 from ..hardware.simulated import SimulatedNode
 from ..hardware.simulation import build, parse_spec
 from ..resources.pools import DEFAULT_RESOURCE
@@ -85,7 +85,7 @@ class _Demo:
         )
         self.daemon = Daemon(settings, self.node)
         self.resource = DEFAULT_RESOURCE
-        self.kubelet = StandInKubelet(settings.kubelet_dir, tasks)
+        self.kubelet = FakeKubelet(settings.kubelet_dir, tasks)
         self.tell = tell
 
     async def play(self) -> None:
@@ -148,7 +148,7 @@ class _Demo:
         started = time.perf_counter()
         self.node.set(self.node.faults.with_fault(chip, "ecc"))
         await self._allocatable(5)
-        reasons = self.daemon.monitor.state.value.verdicts[chip].reasons
+        reasons = self.daemon.monitor.state.value.health_statuses[chip].reasons
         self.tell(
             "device-unhealthy",
             f"{chip} fails: {reasons[0].code}: {reasons[0].message}. 5 allocatable.",

@@ -11,7 +11,7 @@ from typing import Any
 from ..devices.inventory import Device
 from ..devices.monitor import Monitor
 from ..devices.state import NodeState
-from ..hardware.factory import choose_hardware
+from ..hardware.factory import create_hardware
 from ..runtime.log import quiet
 from ..settings.settings import Values, hardware_settings, health_policy
 
@@ -19,7 +19,7 @@ from ..settings.settings import Values, hardware_settings, health_policy
 def run(values: Values, output: str) -> int:
     hardware, policy = hardware_settings(values), health_policy(values)
     quiet()  # what the daemon would log is what this command prints
-    state = asyncio.run(look_once(Monitor(choose_hardware(hardware), policy, time.monotonic)))
+    state = asyncio.run(look_once(Monitor(create_hardware(hardware), policy, time.monotonic)))
     if output == "json":
         described = [describe(device, state) for device in state.snapshot.devices]
         print(json.dumps(described, indent=2, ensure_ascii=False))
@@ -32,14 +32,14 @@ def run(values: Values, output: str) -> int:
 
 async def look_once(monitor: Monitor) -> NodeState:
     """The node as one look at the bus and one run of mx-smi show it."""
-    monitor.look()
+    monitor.rescan()
     await monitor.ask_smi()
     return monitor.state.value
 
 
 def describe(device: Device, state: NodeState) -> dict[str, Any]:
     """One device as JSON has it. `device_nodes` are the host's own paths."""
-    verdict = state.verdicts[device.id]
+    health_status = state.health_statuses[device.id]
     return {
         "id": device.id,
         "index": device.index,
@@ -49,10 +49,10 @@ def describe(device: Device, state: NodeState) -> dict[str, Any]:
         "numa_node": device.numa_node,
         "device_nodes": [node.host_path for node in device.function.nodes],
         "driver": device.function.driver,
-        "healthy": verdict.healthy,
+        "healthy": health_status.healthy,
         "reasons": [
             {"code": r.code, "message": r.message, "severity": r.severity.value}
-            for r in verdict.reasons
+            for r in health_status.reasons
         ],
         "present": device.present,
         "uuid": device.uuid,

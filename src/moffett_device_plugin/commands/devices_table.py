@@ -34,7 +34,7 @@ def print_table(state: NodeState, console: Console | None = None) -> None:
         for device in chips:
             table.add_row(*_row(device, state))
     console.print(table)
-    healthy = sum(verdict.healthy for verdict in state.verdicts.values())
+    healthy = sum(health_status.healthy for health_status in state.health_statuses.values())
     smi = snapshot.smi
     console.print(
         f"{_count(len(snapshot.devices), 'device')} on {_count(len(cards), 'card')},"
@@ -56,7 +56,7 @@ def _card_title(device: Device) -> str:
 
 
 def _row(device: Device, state: NodeState) -> list[str]:
-    verdict = state.verdicts[device.id]
+    health_status = state.health_statuses[device.id]
     t = device.telemetry
     nodes = " ".join(node.host_path.removeprefix("/dev/") for node in device.function.nodes)
     memory = power = "-"
@@ -73,7 +73,7 @@ def _row(device: Device, state: NodeState) -> list[str]:
         "-" if t is None or t.temperature_celsius is None else f"{t.temperature_celsius:g} C",
         power,
         "-" if t is None or t.utilization_percent is None else f"{t.utilization_percent:g} %",
-        _health(verdict.healthy, [f"{r.code}: {r.message}" for r in verdict.reasons]),
+        _health(health_status.healthy, [f"{r.code}: {r.message}" for r in health_status.reasons]),
     ]
 
 

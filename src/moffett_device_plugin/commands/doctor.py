@@ -14,7 +14,7 @@ from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, Va
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..doctor.context import Site
+    from ..doctor.context import Context
     from ..doctor.findings import Finding
 
 #: Seconds for all that goes into the bundle.
@@ -52,11 +52,13 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
 
     quiet()
     _check_bundle(arguments)
-    site = examine(arguments, os.environ, sys.argv[1:])
+    context = examine(arguments, os.environ, sys.argv[1:])
     # A bundle that goes to standard output has it for itself.
     out = sys.stderr if arguments.bundle == STDOUT else sys.stdout
-    findings = _tell(run_checks(all_checks(site), site), out, as_json=arguments.output == "json")
-    if arguments.bundle is not None and not _bundle(site, findings, arguments):
+    findings = _tell(
+        run_checks(all_checks(context), context), out, as_json=arguments.output == "json"
+    )
+    if arguments.bundle is not None and not _bundle(context, findings, arguments):
         return 1
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
@@ -103,7 +105,7 @@ def _check_bundle(arguments: argparse.Namespace) -> None:
         raise ConfigurationError("--bundle", arguments.bundle, "that is no ordinary file")
 
 
-def _bundle(site: Site, findings: list[Finding], arguments: argparse.Namespace) -> bool:
+def _bundle(context: Context, findings: list[Finding], arguments: argparse.Namespace) -> bool:
     """Tells what it wrote on standard error: standard output may be JSON."""
     from ..doctor import bundle
     from ..doctor.facts import gather
@@ -111,10 +113,10 @@ def _bundle(site: Site, findings: list[Finding], arguments: argparse.Namespace) 
 
     log = Path(arguments.log) if arguments.log else None
     redact = bundle.redactor_for(
-        site, with_serials=arguments.with_serials, with_names=arguments.with_names
+        context, with_serials=arguments.with_serials, with_names=arguments.with_names
     )
     try:
-        files = start(lambda: list(gather(site, findings, log)), GATHER_DEADLINE).result()
+        files = start(lambda: list(gather(context, findings, log)), GATHER_DEADLINE).result()
         if arguments.bundle == STDOUT:
             members = bundle.pack(sys.stdout.buffer, files, redact)
         else:

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(values: Values, arguments: argparse.Namespace) -> int:
     from ..allocation.placement import PlacementError
     from ..devices.monitor import Monitor
-    from ..hardware.factory import choose_hardware
+    from ..hardware.factory import create_hardware
     from ..runtime.log import quiet
     from .devices import look_once
     from .explanation import explain
@@ -60,11 +60,13 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     policy = arguments.policy or values[_PLACEMENT]
     hardware, health = hardware_settings(values), health_policy(values)
     quiet()  # what the daemon would log is what the tree shows
-    state = asyncio.run(look_once(Monitor(choose_hardware(hardware), health, time.monotonic)))
+    state = asyncio.run(look_once(Monitor(create_hardware(hardware), health, time.monotonic)))
     available = _ids("--available", arguments.available, state)
-    must = _ids("--must", arguments.must, state) or ()
+    must_include = _ids("--must", arguments.must, state) or ()
     try:
-        explanation = explain(state, size, available=available, must=must, policy=policy)
+        explanation = explain(
+            state, size, available=available, must_include=must_include, policy=policy
+        )
     except PlacementError as error:
         print(f"moffett-device-plugin: {error}", file=sys.stderr)
         return 1
@@ -106,7 +108,7 @@ def describe(explanation: Explanation) -> dict[str, Any]:
         "size": explanation.size,
         "policy": explanation.policy,
         "available": explanation.available,
-        "must": explanation.must,
+        "must": explanation.must_include,
         "chosen": _described(explanation.chosen),
         "runner_up": None if second is None else {
             **_described(second.choice),
@@ -144,7 +146,7 @@ def _described_branch(branch: Branch) -> dict[str, Any]:
         }
     return described | {
         "state": branch.chip.state.value,
-        "must": branch.chip.must,
+        "must": branch.chip.must_include,
         "reasons": [
             {"code": r.code, "message": r.message, "severity": r.severity.value}
             for r in branch.chip.reasons
@@ -219,7 +221,10 @@ def _chip_text(chip: Chip) -> str:
     from .explanation import ChipState
 
     style, text = {
-        ChipState.CHOSEN: ("bold green", "chosen, as it must be" if chip.must else "chosen"),
+        ChipState.CHOSEN: (
+            "bold green",
+            "chosen, as it must be" if chip.must_include else "chosen",
+        ),
         ChipState.AVAILABLE: ("default", "available"),
         ChipState.UNHEALTHY: ("red", "unhealthy"),
         ChipState.UNAVAILABLE: ("dim", "not available"),

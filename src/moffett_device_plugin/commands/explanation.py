@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from ..allocation.allocator import UnitAllocator
+from ..allocation.allocator import PoolAllocator
 from ..allocation.placement import Placement, Policy, Score, groups, place, score
 from ..allocation.topology import COSTS, Level, Tree, build_tree
 from ..devices.health.reasons import Reason
 from ..devices.state import NodeState
-from ..resources.pools import DEFAULT_RESOURCE, Division, Resource, divide
-from ..runtime.watchable import Latest
+from ..resources.pools import DEFAULT_RESOURCE, Resource, ResourcePool, build_pools
+from ..runtime.watchable import Watchable
 
 #: What a group at each level is called, for people.
 NAMES: Mapping[Level, str] = {
@@ -47,7 +47,7 @@ class Chip:
 
     id: str
     state: ChipState
-    must: bool
+    must_include: bool
     reasons: tuple[Reason, ...] = ()
 
 
@@ -108,7 +108,7 @@ class Explanation:
     size: int
     policy: Policy
     available: tuple[str, ...]
-    must: tuple[str, ...]
+    must_include: tuple[str, ...]
     chosen: Choice
     runner_up: RunnerUp | None
     tree: Branch
@@ -119,23 +119,23 @@ def explain(
     size: int,
     *,
     available: Collection[str] | None = None,
-    must: Collection[str] = (),
+    must_include: Collection[str] = (),
     policy: Policy = "compact",
 ) -> Explanation:
     """What the daemon would prefer for this request, and why; `available` None is all
     that the node has. Raises PlacementError when the request cannot be met."""
     devices = state.snapshot.devices
     on_offer = {device.id for device in devices} if available is None else set(available)
-    on_offer |= set(must)
+    on_offer |= set(must_include)
     # The daemon's own allocator: what it says here is what the kubelet is told.
-    divisions, _ = divide(state, (Resource(placement=policy),))
-    division = divisions[0] if divisions else Division(DEFAULT_RESOURCE, Resource(), ())
-    allocator = UnitAllocator(Latest(state), lambda: division)
-    best = allocator.place(sorted(on_offer), sorted(must), size)
+    pools, _ = build_pools(state, (Resource(placement=policy),))
+    pool = pools[0] if pools else ResourcePool(DEFAULT_RESOURCE, Resource(), ())
+    allocator = PoolAllocator(Watchable(state), lambda: pool)
+    best = allocator.place(sorted(on_offer), sorted(must_include), size)
     usable = tuple(d.id for d in devices if d.id in on_offer and state.healthy(d.id))
     tree = build_tree(devices)
     chosen = _choice(tree, usable, best.ids)
-    second = runner_up(tree, usable, must, best, policy=policy)
+    second = runner_up(tree, usable, must_include, best, policy=policy)
     other = None
     if second is not None:
         choice = _choice(tree, usable, second.ids)
@@ -144,17 +144,17 @@ def explain(
         size=size,
         policy=policy,
         available=usable,
-        must=tuple(device.id for device in devices if device.id in must),
+        must_include=tuple(device.id for device in devices if device.id in must_include),
         chosen=chosen,
         runner_up=other,
-        tree=_branch(tree, state, frozenset(usable), frozenset(best.ids), frozenset(must)),
+        tree=_branch(tree, state, frozenset(usable), frozenset(best.ids), frozenset(must_include)),
     )
 
 
 def runner_up(
     tree: Tree,
     available: Collection[str],
-    must: Collection[str],
+    must_include: Collection[str],
     best: Placement,
     *,
     policy: Policy = "compact",
@@ -162,16 +162,16 @@ def runner_up(
 ) -> Placement | None:
     """The second best set: what `place` would choose if `best`, its choice for this
     request, were impossible. None when there is no other set."""
-    size, usable = len(best.ids), {*available, *must}
+    size, usable = len(best.ids), {*available, *must_include}
     if size >= len(usable):
         return None
     candidates = [
         place(
-            tree, usable, {*must, *best.ids[:number]}, size,
+            tree, usable, {*must_include, *best.ids[:number]}, size,
             policy=policy, costs=costs, exclude=[lacking],
         )
         for number, lacking in enumerate(best.ids)
-        if lacking not in must
+        if lacking not in must_include
     ]  # fmt: skip
     return min(
         candidates,
@@ -257,13 +257,13 @@ def _branch(
     state: NodeState,
     usable: frozenset[str],
     chosen: frozenset[str],
-    must: frozenset[str],
+    must_include: frozenset[str],
 ) -> Branch:
     if node.device_id is not None:
-        chip = _chip(node.device_id, state, usable, chosen, must)
+        chip = _chip(node.device_id, state, usable, chosen, must_include)
         left = 1 if chip.state is ChipState.AVAILABLE else 0
         return Branch(node.level, node.name, 1, left, chip=chip)
-    children = tuple(_branch(child, state, usable, chosen, must) for child in node.children)
+    children = tuple(_branch(child, state, usable, chosen, must_include) for child in node.children)
     return Branch(
         node.level,
         node.name,
@@ -278,7 +278,7 @@ def _chip(
     state: NodeState,
     usable: frozenset[str],
     chosen: frozenset[str],
-    must: frozenset[str],
+    must_include: frozenset[str],
 ) -> Chip:
     if device_id in chosen:
         status = ChipState.CHOSEN
@@ -288,4 +288,6 @@ def _chip(
         status = ChipState.UNHEALTHY
     else:
         status = ChipState.UNAVAILABLE
-    return Chip(device_id, status, device_id in must, state.verdicts[device_id].reasons)
+    return Chip(
+        device_id, status, device_id in must_include, state.health_statuses[device_id].reasons
+    )

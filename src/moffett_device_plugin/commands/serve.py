@@ -26,7 +26,7 @@ def run(values: Values) -> int:
     else:
         settings, by_label, text = _configured(path, values, node)
     api = None
-    if settings.beside.api.any or by_label:
+    if settings.integrations.api.any or by_label:
         api = _api(settings, node)
     else:
         # asyncio works without ssl, which nothing else uses and which costs 4.1 MiB.
@@ -65,11 +65,11 @@ def _config_file(path: Path, values: Values, node: str, text: str) -> ConfigFile
 def _api(settings: ServeSettings, node: str) -> ApiSettings:
     from ..kubernetes.settings import api_settings
 
-    beside = settings.beside
+    integrations = settings.integrations
     return api_settings(
         os.environ,
         node,
-        server=beside.api_server,
-        token_file=beside.api_token_file,
-        ca_file=beside.api_ca_file,
+        server=integrations.api_server,
+        token_file=integrations.api_token_file,
+        ca_file=integrations.api_ca_file,
     )

@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:
-    from ..devices.monitor import Monitor, Pace
+    from ..devices.monitor import Monitor, PollIntervals
     from ..doctor.holders import socket_of
-    from ..hardware.factory import choose_hardware
+    from ..hardware.factory import create_hardware
     from ..runtime.log import quiet
     from ..settings.settings import hardware_settings, health_policy
 
@@ -54,7 +54,9 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     hardware, policy = hardware_settings(values), health_policy(values)
     socket = socket_of(values)
     quiet()
-    monitor = Monitor(choose_hardware(hardware), policy, time.monotonic, Pace(smi=interval))
+    monitor = Monitor(
+        create_hardware(hardware), policy, time.monotonic, PollIntervals(smi=interval)
+    )
     try:
         asyncio.run(_top(monitor, socket, arguments, interval))
     except BrokenPipeError:  # whoever read it has seen enough

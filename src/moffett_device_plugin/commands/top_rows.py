@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..hardware.types import Telemetry
-from ..runtime.sanitize import legible
+from ..runtime.sanitize import sanitize
 
 if TYPE_CHECKING:
     from ..devices.inventory import Device
@@ -25,7 +25,7 @@ class Row:
 
     device: Device
     telemetry: Telemetry
-    sick: bool
+    unhealthy: bool
     why: str
     holders: tuple[Holder, ...]
 
@@ -37,7 +37,7 @@ class Row:
 
     @property
     def pods(self) -> str:
-        return ", ".join(dict.fromkeys(legible(f"{h.namespace}/{h.pod}") for h in self.holders))
+        return ", ".join(dict.fromkeys(sanitize(f"{h.namespace}/{h.pod}") for h in self.holders))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,12 @@ def rows_of(state: NodeState, holders: Mapping[str, tuple[Holder, ...]]) -> tupl
     """In bus order."""
     rows: list[Row] = []
     for device in state.snapshot.devices:
-        verdict = state.verdicts[device.id]
-        why = "; ".join(f"{reason.code}: {reason.message}" for reason in verdict.reasons)
+        health_status = state.health_statuses[device.id]
+        why = "; ".join(f"{reason.code}: {reason.message}" for reason in health_status.reasons)
         telemetry = device.telemetry or Telemetry()
-        rows.append(Row(device, telemetry, not verdict.healthy, why, holders.get(device.id, ())))
+        rows.append(
+            Row(device, telemetry, not health_status.healthy, why, holders.get(device.id, ()))
+        )
     return tuple(rows)
 
 
@@ -105,7 +107,7 @@ def cells(row: Row) -> tuple[str, ...]:
     power = _text(t.power_draw_watts, "W")
     if t.power_draw_watts is not None and t.power_limit_watts is not None:
         power = f"{t.power_draw_watts:g}/{t.power_limit_watts:g} W"
-    health = "unhealthy" if row.sick else "healthy"
+    health = "unhealthy" if row.unhealthy else "healthy"
     return (
         str(row.device.index),
         row.device.id,

@@ -100,7 +100,7 @@ def _footer(view: View, offset: int, hidden: int) -> str:
 
 
 def _headline(scene: Scene, width: int) -> Text:
-    healthy = sum(not row.sick for row in scene.rows)
+    healthy = sum(not row.unhealthy for row in scene.rows)
     snapshot = scene.state.snapshot
     parts = [
         time.strftime("%H:%M:%S"),
@@ -185,7 +185,7 @@ def _drawn(row: Row, *, bars: bool) -> list[Text]:
     named = dict(zip(TITLES, texts, strict=True))
     if bars and row.telemetry.utilization_percent is not None:
         named["UTIL"].append(f" {bar(row.telemetry.utilization_percent)}", style="green")
-    health = "red" if row.sick else ("yellow" if row.why else "green")
+    health = "red" if row.unhealthy else ("yellow" if row.why else "green")
     named["HEALTH"].stylize(health)
     if "over-temperature" in row.why:
         named["TEMP"].stylize("red")

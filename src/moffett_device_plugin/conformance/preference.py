@@ -36,12 +36,12 @@ async def preferred_must_include(rig: Rig) -> Outcome:
     preferred allocation; kubelets name those that are allocated already."""
     ids = await _available(rig, 2)
     tried = 0
-    for must in ([ids[0]], [ids[-1]], ids[:: max(1, len(ids) // 2)][:2]):
-        for size in {len(must), min(len(must) + 1, len(ids)), len(ids)}:
-            chosen = await prefer(rig, ids, must, size)
+    for must_include in ([ids[0]], [ids[-1]], ids[:: max(1, len(ids) // 2)][:2]):
+        for size in {len(must_include), min(len(must_include) + 1, len(ids)), len(ids)}:
+            chosen = await prefer(rig, ids, must_include, size)
             if chosen:
                 tried += 1
-                check_choice(chosen, ids, must, size)
+                check_choice(chosen, ids, must_include, size)
     if not tried:
         return reported("no preference for any of the requests")
     return passed(f"kept in {plural(tried, 'answer')}")
@@ -88,9 +88,9 @@ async def preferred_impossible(rig: Rig) -> Outcome:
         "an id twice": ([*ids, *ids], (), 1),
     }
     said: dict[str, list[str]] = {}
-    for name, (available, must, size) in cases.items():
+    for name, (available, must_include, size) in cases.items():
         try:
-            chosen = await prefer(rig, available, must, size, refusals=True)
+            chosen = await prefer(rig, available, must_include, size, refusals=True)
             answer = plural(len(chosen), "device") if chosen else "no preference"
         except StatusError as error:
             answer = error.code.name
@@ -127,7 +127,7 @@ CHECKS = (
 async def prefer(
     rig: Rig,
     available: Sequence[str],
-    must: Sequence[str],
+    must_include: Sequence[str],
     size: int,
     *,
     refusals: bool = False,
@@ -137,7 +137,7 @@ async def prefer(
     request = pb.PreferredAllocationRequest()
     request.container_requests.add(
         available_deviceIDs=rig.random.sample(list(available), len(available)),
-        must_include_deviceIDs=must,
+        must_include_deviceIDs=must_include,
         allocation_size=size,
     )
     response = await _ask(rig, request, refusals=refusals)
@@ -146,7 +146,7 @@ async def prefer(
 
 
 def check_choice(
-    chosen: Sequence[str], available: Sequence[str], must: Sequence[str], size: int
+    chosen: Sequence[str], available: Sequence[str], must_include: Sequence[str], size: int
 ) -> None:
     """Raises FailedError unless it is `size` different ones of those, with these."""
     what = f"of {size} from {len(available)}"
@@ -154,7 +154,7 @@ def check_choice(
         raise FailedError(f"{what}: a device is preferred twice: {', '.join(chosen)}")
     if foreign := set(chosen) - set(available):
         raise FailedError(f"{what}: {min(foreign)} was not available")
-    if missing := set(must) - set(chosen):
+    if missing := set(must_include) - set(chosen):
         raise FailedError(f"{what}: {min(missing)} had to be included")
     if len(chosen) != size:
         raise FailedError(f"{what}: {plural(len(chosen), 'device')}")

@@ -8,7 +8,7 @@ import stat
 
 from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..fake_kubelet.behaviour import Manners
+from ..fake_kubelet.behaviour import Behaviour
 from .outcome import ExitedError, FailedError, NotReadyError, Outcome, passed, reported
 from .rig import Rig, ms
 
@@ -98,7 +98,7 @@ async def options_agree(rig: Rig) -> Outcome:
 async def kubelet_before_1_26(rig: Rig) -> Outcome:
     """Kubelets before 1.26 dial after they answered Register, and send the socket's path
     as `:authority`, which strict HTTP/2 servers refuse."""
-    await rig.begin(Manners())
+    await rig.begin(Behaviour())
     await rig.until(lambda: rig.registered, "device list with a path as :authority")
     async with rig.channel(authority=str(rig.endpoint())) as channel:
         await rig.call(api.GET_OPTIONS, pb.Empty(), pb.DevicePluginOptions, channel)

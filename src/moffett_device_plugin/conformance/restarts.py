@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from .. import api
-from ..fake_kubelet.behaviour import CURRENT, Manners
+from ..fake_kubelet.behaviour import CURRENT, Behaviour
 from .outcome import (
     ExitedError,
     FailedError,
@@ -150,22 +150,22 @@ async def kubelet_absent(rig: Rig) -> Outcome:
 async def registration_refused(rig: Rig) -> Outcome:
     """API (Registration): a plugin is expected to terminate when its registration fails.
     To try again is as good; to stay and never register is not."""
-    return await _through(rig, Manners(register="refuse"), "a refusal")
+    return await _through(rig, Behaviour(register="refuse"), "a refusal")
 
 
 async def registration_hangs(rig: Rig) -> Outcome:
     """A kubelet that is stuck answers nothing. When it is restarted, the plugin has to
     register with the new one."""
-    return await _through(rig, Manners(register="hang"), "a Register without an answer")
+    return await _through(rig, Behaviour(register="hang"), "a Register without an answer")
 
 
 async def kubelet_stuck_in_register(rig: Rig) -> Outcome:
     """A process that cannot end keeps its connections, and no supervisor starts a second
     kubelet beside it; who waits for an answer without a limit waits for good then."""
-    await rig.begin(Manners(register="hang"))
+    await rig.begin(Behaviour(register="hang"))
     await rig.until(lambda: bool(rig.kubelet.registrations), "Register")
     rig.kubelet.get_stuck()
-    rig.kubelet.manners = CURRENT
+    rig.kubelet.behaviour = CURRENT
     started = time.perf_counter()
     await rig.kubelet.start()
     return await _reported_at_least(rig, started, _NEW_SOCKET)
@@ -173,19 +173,19 @@ async def kubelet_stuck_in_register(rig: Rig) -> Outcome:
 
 async def kubelet_dies_in_register(rig: Rig) -> Outcome:
     """A kubelet may be killed at any moment, here while it is registered with."""
-    return await _through(rig, Manners(register="die"), "a kubelet that died in Register")
+    return await _through(rig, Behaviour(register="die"), "a kubelet that died in Register")
 
 
 async def kubelet_dies_before_dialling(rig: Rig) -> Outcome:
     """Kubelet 1.20 answers Register before it dials; when it is killed in between, the
     plugin has registered and is not known."""
-    return await _through(rig, Manners(dial="never"), "a kubelet that died before it dialled")
+    return await _through(rig, Behaviour(dial="never"), "a kubelet that died before it dialled")
 
 
 async def never_dialled(rig: Rig) -> Outcome:
     """Observed (1.20): a kubelet that cannot dial back only logs that. The API does not
     ask the plugin to notice."""
-    await rig.begin(Manners(dial="never"))
+    await rig.begin(Behaviour(dial="never"))
     await rig.until(lambda: bool(rig.kubelet.registrations), "Register")
     try:
         await rig.until(lambda: len(rig.kubelet.registrations) > 1, "second registration")
@@ -214,9 +214,9 @@ CHECKS = (
 )
 
 
-async def _through(rig: Rig, manners: Manners, what: str) -> Outcome:
+async def _through(rig: Rig, behaviour: Behaviour, what: str) -> Outcome:
     """A plugin that starts with a bad kubelet, which a good one then follows."""
-    await rig.begin(manners)
+    await rig.begin(behaviour)
     ended = ""
     try:
         await rig.until(lambda: bool(rig.kubelet.registrations), "Register")
@@ -224,7 +224,7 @@ async def _through(rig: Rig, manners: Manners, what: str) -> Outcome:
     except ExitedError as error:
         ended = f"ends ({ending(error.code)}) after {what}; restarted, it "
     rig.kubelet.kill()
-    rig.kubelet.manners = CURRENT
+    rig.kubelet.behaviour = CURRENT
     started = time.perf_counter()
     await rig.kubelet.start()
     if ended:

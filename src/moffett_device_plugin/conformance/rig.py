@@ -16,11 +16,11 @@ from google.protobuf.message import Message
 
 from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..fake_kubelet.behaviour import CURRENT, Manners
-from ..fake_kubelet.kubelet import StandInKubelet
+from ..fake_kubelet.behaviour import CURRENT, Behaviour
+from ..fake_kubelet.kubelet import FakeKubelet
 from ..grpc.client import Channel
 from ..grpc.messages import Code, StatusError
-from ..runtime.watchable import Latest
+from ..runtime.watchable import Watchable
 from . import default_path
 from .outcome import ExitedError, FailedError, NotReadyError, Outcome, ending, passed, reported
 from .process import PluginProcess
@@ -52,12 +52,12 @@ class Rig:
         self.folder = folder
         self.directory = folder / "device-plugins"
         self.log = folder / "plugin.log"
-        self.kubelet = StandInKubelet(self.directory, tasks, manners=CURRENT)
+        self.kubelet = FakeKubelet(self.directory, tasks, behaviour=CURRENT)
         self.process: PluginProcess | None = None
         self.started_at = 0.0
         self.broken = False  # by --break, and not mended
         self.whole = 0  # healthy devices before that
-        self.changed: Latest[int] = Latest(0)
+        self.changed: Watchable[int] = Watchable(0)
         self.random = random.Random(0)  # noqa: S311  (orders, no secrets)
         self._resource = options.resource
         self._tasks = tasks
@@ -121,7 +121,7 @@ class Rig:
             await self.process.kill()
         self.process = None
 
-    async def begin(self, manners: Manners = CURRENT, *, kubelet: bool = True) -> None:
+    async def begin(self, behaviour: Behaviour = CURRENT, *, kubelet: bool = True) -> None:
         """A new plugin and a new kubelet in an empty directory."""
         await self.stop()
         self.kubelet.kill()
@@ -134,7 +134,7 @@ class Rig:
             self.kubelet.dial_failures,
         ):
             told.clear()
-        self.kubelet.manners = manners
+        self.kubelet.behaviour = behaviour
         if kubelet:
             await self.kubelet.start()
         await self.start()
@@ -145,7 +145,7 @@ class Rig:
         What an earlier check left behind is put right, by new ones if need be. Raises
         NotReadyError when the plugin does not register.
         """
-        if self.running and self.kubelet.running and self.kubelet.manners == CURRENT:
+        if self.running and self.kubelet.running and self.kubelet.behaviour == CURRENT:
             try:
                 async with asyncio.timeout(self.options.timeout):
                     await self.until(lambda: self.registered, "registration")

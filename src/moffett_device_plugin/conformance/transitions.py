@@ -19,10 +19,12 @@ async def health_break(rig: Rig) -> Outcome:
     before = set(rig.healthy())
     took = await _break(rig)
     gone = before - set(rig.devices())
-    sick = before - set(rig.healthy()) - gone
+    unhealthy = before - set(rig.healthy()) - gone
     if not rig.healthy() and len(before) > 1:
         return reported(f"all {len(before)} devices are affected, after {took:g} ms", took)
-    how = [f"{len(sick)} Unhealthy"] * bool(sick) + [f"{len(gone)} not listed"] * bool(gone)
+    how = [f"{len(unhealthy)} Unhealthy"] * bool(unhealthy) + [f"{len(gone)} not listed"] * bool(
+        gone
+    )
     return passed(f"{', '.join(how)} of {len(before)}, {took:g} ms after --break began", took)
 
 
@@ -56,11 +58,11 @@ async def health_asked_for(rig: Rig) -> Outcome:
     """The API leaves open what Allocate says of a device that is listed as unhealthy; a
     kubelet asks when the list crossed the request."""
     await _broken(rig)
-    sick = [i for i, device in rig.devices().items() if device.health != api.HEALTHY]
-    if not sick:
+    unhealthy = [i for i, device in rig.devices().items() if device.health != api.HEALTHY]
+    if not unhealthy:
         raise SkippedError("--break takes the device off the list")
     try:
-        await rig.allocate(sick[:1])
+        await rig.allocate(unhealthy[:1])
     except StatusError as error:
         return reported(f"refused: {error}"[:160])
     return reported("granted")
@@ -69,11 +71,11 @@ async def health_asked_for(rig: Rig) -> Outcome:
 async def health_after_restart(rig: Rig) -> Outcome:
     """API (ListAndWatch): a new kubelet's first list says what is so now."""
     await _broken(rig)
-    sick = set(rig.healthy())
+    unhealthy = set(rig.healthy())
     rig.kubelet.kill()
     await rig.kubelet.start()
     outcome = await rig.comes_back(time.perf_counter(), "the new kubelet.sock")
-    if set(rig.healthy()) != sick:
+    if set(rig.healthy()) != unhealthy:
         text = "the new kubelet's first list does not have the break"
         if outcome.level != "pass":
             return reported(f"{text}; the plugin {outcome.detail}")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ..api import KUBELET_SOCKET
 from ..runtime.inotify import ENTRIES, Inotify, Mask
-from ..runtime.resource_exhausted import is_exhaustion
-from ..runtime.watchable import Latest
+from ..runtime.resource_exhausted import is_resource_exhausted
+from ..runtime.watchable import Watchable
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ class KubeletDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.listing: Latest[Listing] = Latest(Listing())
+        self.listing: Watchable[Listing] = Watchable(Listing())
         self._made = 0
 
     async def run(self) -> None:
-        self.look()
+        self.rescan()
         try:
             inotify = Inotify()
         except OSError as error:
@@ -67,7 +67,7 @@ class KubeletDirectory:
         finally:
             inotify.close()
 
-    def look(self) -> None:
+    def rescan(self) -> None:
         """Lists the directory here and now."""
         try:
             with os.scandir(self.path) as entries:
@@ -78,7 +78,7 @@ class KubeletDirectory:
                 }
             listing = Listing(sockets, self._made, exists=True)
         except OSError as error:
-            if is_exhaustion(error):
+            if is_resource_exhausted(error):
                 return  # what was seen last stands
             listing = Listing(made=self._made)
         if listing != self.listing.value:
@@ -95,13 +95,13 @@ class KubeletDirectory:
                     self._made += 1
             # Not left to a task: each step would cost time that a restarted kubelet
             # spends with no devices.
-            self.look()
+            self.rescan()
 
         loop.add_reader(inotify.fd, drain)
         try:
             while True:
                 self._watch(inotify)
-                self.look()
+                self.rescan()
                 news.clear()
                 try:
                     async with asyncio.timeout(SAFETY_PERIOD):
@@ -135,7 +135,7 @@ class KubeletDirectory:
         )
         while True:
             await asyncio.sleep(LOOK_PERIOD)
-            self.look()
+            self.rescan()
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:

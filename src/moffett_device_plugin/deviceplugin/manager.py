@@ -6,44 +6,44 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from ..allocation.allocator import UnitAllocator
+from ..allocation.allocator import PoolAllocator
 from ..devices.monitor import Monitor
 from ..hardware import Hardware
-from ..resources.conflicts import Holders, hold_back
-from ..resources.plugin_config import Terms
-from ..resources.pools import Division, Leftover, Unit, divide
-from ..runtime.counters import Tally
-from ..runtime.watchable import Latest
+from ..resources.conflicts import Holders, mark_conflicts
+from ..resources.plugin_config import PluginConfig
+from ..resources.pools import AdvertisedDevice, ResourcePool, UnassignedDevices, build_pools
+from ..runtime.counters import Counters
+from ..runtime.watchable import Watchable
 from .kubelet_directory import KubeletDirectory
-from .plugin import Patience, ResourcePlugin
-from .service import Advertisement
+from .plugin import RegistrationTimeouts, ResourcePlugin
+from .service import AdvertisedDevices
 
 log = logging.getLogger(__name__)
 
 
-class Offer:
+class ManagedPlugin:
     """One name: `division` is what it stands for now, `advertised` its units."""
 
-    def __init__(self, division: Division, make: Callable[[Offer], ResourcePlugin]) -> None:
-        self.division = division
-        self.advertised: Latest[Advertisement] = Latest(())
+    def __init__(self, pool: ResourcePool, make: Callable[[ManagedPlugin], ResourcePlugin]) -> None:
+        self.pool = pool
+        self.advertised: Watchable[AdvertisedDevices] = Watchable(())
         self.plugin = make(self)
         self.task: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
-        return self.division.name
+        return self.pool.name
 
     @property
     def registered(self) -> bool:
         return self.plugin.registered
 
-    def update(self, division: Division) -> None:
-        before = self.division
-        self.division = division
-        if self.advertised.version and _same(before, division):
+    def update(self, pool: ResourcePool) -> None:
+        before = self.pool
+        self.pool = pool
+        if self.advertised.version and _same(before, pool):
             return
-        self.advertised.set(division.units())
+        self.advertised.set(pool.advertised())
         if self.registered:
             advertised = self.advertised.value
             log.info(
@@ -56,13 +56,13 @@ class Offer:
             )
 
 
-def _same(one: Division, other: Division) -> bool:
+def _same(one: ResourcePool, other: ResourcePool) -> bool:
     """Whether both have the same units: cheaper than to make all replicas and see."""
     replicas = one.resource.sharing.replicas, other.resource.sharing.replicas
-    return one.bases == other.bases and replicas[0] == replicas[1]
+    return one.devices == other.devices and replicas[0] == replicas[1]
 
 
-class Offers:
+class PluginManager:
     """Keeps an offer for every name while `run` is not cancelled; `terms` may change.
 
     `may_begin` is asked before anything is advertised: while it says no, no name
@@ -72,51 +72,51 @@ class Offers:
 
     def __init__(
         self,
-        terms: Terms,
+        plugin_config: PluginConfig,
         monitor: Monitor,
         hardware: Hardware,
         directory: KubeletDirectory,
-        tally: Tally,
-        patience: Patience,
+        counters: Counters,
+        timeouts: RegistrationTimeouts,
         may_begin: Callable[[], bool] = lambda: True,
         holders: Callable[[], Holders] = dict,
         allocated: Callable[[], object] = lambda: None,
     ) -> None:
-        self._terms = terms
+        self._plugin_config = plugin_config
         self._monitor = monitor
         self._hardware = hardware
         self._directory = directory
-        self._tally = tally
-        self._patience = patience
+        self._counters = counters
+        self._timeouts = timeouts
         self._may_begin = may_begin
         self._holders = holders
         self._allocated = allocated
         self._told_held: frozenset[str] = frozenset()
-        self._offers: dict[str, Offer] = {}
-        self._leftovers: tuple[Leftover, ...] = ()
+        self._plugins: dict[str, ManagedPlugin] = {}
+        self._unassigned: tuple[UnassignedDevices, ...] = ()
         self._tasks: asyncio.TaskGroup | None = None
         self._told_idle = False
-        self.changed: Latest[tuple[str, ...]] = Latest(())  # the names
+        self.changed: Watchable[tuple[str, ...]] = Watchable(())  # the names
 
     @property
-    def current(self) -> Sequence[Offer]:
+    def current(self) -> Sequence[ManagedPlugin]:
         """In the order of the configuration."""
-        return tuple(self._offers.values())
+        return tuple(self._plugins.values())
 
     @property
-    def divisions(self) -> tuple[Division, ...]:
-        return tuple(offer.division for offer in self._offers.values())
+    def pools(self) -> tuple[ResourcePool, ...]:
+        return tuple(managed.pool for managed in self._plugins.values())
 
     @property
-    def terms(self) -> Terms:
-        return self._terms
+    def plugin_config(self) -> PluginConfig:
+        return self._plugin_config
 
-    def change_terms(self, terms: Terms) -> None:
+    def change_plugin_config(self, plugin_config: PluginConfig) -> None:
         """Applies other terms here and now. Names that stay keep their registration."""
-        self._terms = terms
+        self._plugin_config = plugin_config
         self.update()
-        for offer in self._offers.values():
-            offer.plugin.look_again()
+        for managed in self._plugins.values():
+            managed.plugin.look_again()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -139,63 +139,60 @@ class Offers:
         if not state.snapshot.devices and not self._told_idle:
             self._told_idle = True
             log.info("no-devices", extra={"effect": "nothing is advertised until one appears"})
-        divisions, leftovers = divide(state, self._terms.resources)
+        pools, unassigned = build_pools(state, self._plugin_config.resources)
         holders, devices = self._holders(), state.snapshot.devices
-        divisions = tuple(hold_back(division, holders, devices) for division in divisions)
-        self._tell_held(divisions)
-        self._tell_leftovers(leftovers)
+        pools = tuple(mark_conflicts(pool, holders, devices) for pool in pools)
+        self._log_conflicts(pools)
+        self._log_unassigned(unassigned)
         may_begin = self._may_begin()
-        wanted = {division.name for division in divisions}
-        for name in [name for name in self._offers if name not in wanted]:
-            self._withdraw(self._offers.pop(name))
-        for division in divisions:
-            offer = self._offers.get(division.name)
-            if offer is None:
+        wanted = {pool.name for pool in pools}
+        for name in [name for name in self._plugins if name not in wanted]:
+            self._withdraw(self._plugins.pop(name))
+        for pool in pools:
+            managed = self._plugins.get(pool.name)
+            if managed is None:
                 if not may_begin:
                     continue
-                offer = self._offers[division.name] = Offer(division, self._plugin_for)
-                offer.task = self._tasks.create_task(offer.plugin.run())
+                managed = self._plugins[pool.name] = ManagedPlugin(pool, self._plugin_for)
+                managed.task = self._tasks.create_task(managed.plugin.run())
             else:
-                _tell_cards(offer.division, division)
-            offer.update(division)
-        names = tuple(self._offers)
+                _log_cards(managed.pool, pool)
+            managed.update(pool)
+        names = tuple(self._plugins)
         if names != self.changed.value:
             self.changed.set(names)
 
-    def _plugin_for(self, offer: Offer) -> ResourcePlugin:
-        allocator = UnitAllocator(
+    def _plugin_for(self, managed: ManagedPlugin) -> ResourcePlugin:
+        allocator = PoolAllocator(
             self._monitor.state,
-            lambda: offer.division,
-            lambda: self._terms.delivery,
+            lambda: managed.pool,
+            lambda: self._plugin_config.device_list_strategy,
             self._hardware.sola_mounts,
-            self._monitor.look,
+            self._monitor.rescan,
         )
         return ResourcePlugin(
-            offer.name,
+            managed.name,
             self._directory,
-            offer.advertised,
+            managed.advertised,
             allocator,
-            calls=lambda: self._terms.calls,
-            tally=self._tally.of(offer.name),
+            options=lambda: self._plugin_config.options,
+            counters=self._counters.of(managed.name),
             allocated=self._allocated,
-            patience=self._patience,
+            timeouts=self._timeouts,
         )
 
-    def _withdraw(self, offer: Offer) -> None:
+    def _withdraw(self, managed: ManagedPlugin) -> None:
         """An empty list goes first: without it a kubelet counts the devices for as long
         as it waits for a plugin to come back."""
-        log.info("withdrawn", extra={"resource": offer.name})
-        offer.advertised.set(())
-        if offer.task is not None:
+        log.info("withdrawn", extra={"resource": managed.name})
+        managed.advertised.set(())
+        if managed.task is not None:
             # The list leaves in this turn of the loop; the plugin ends in a later one.
-            asyncio.get_running_loop().call_later(self._patience.withdrawal, offer.task.cancel)
+            asyncio.get_running_loop().call_later(self._timeouts.withdrawal, managed.task.cancel)
 
-    def _tell_held(self, divisions: tuple[Division, ...]) -> None:
+    def _log_conflicts(self, pools: tuple[ResourcePool, ...]) -> None:
         held = {
-            unit.held: (division.name, unit.id)
-            for division in divisions
-            for unit in division.bases
-            if unit.held
+            unit.held: (pool.name, unit.id) for pool in pools for unit in pool.devices if unit.held
         }
         for why in held.keys() - self._told_held:
             resource, unit_id = held[why]
@@ -203,23 +200,21 @@ class Offers:
             log.warning("held-elsewhere", extra={**fields, "effect": "not given out until then"})
         self._told_held = frozenset(held)
 
-    def _tell_leftovers(self, leftovers: tuple[Leftover, ...]) -> None:
-        for leftover in leftovers:
-            if leftover not in self._leftovers:
-                log.warning(
-                    "not-advertised", extra={"devices": leftover.devices, "why": leftover.why}
-                )
-        self._leftovers = leftovers
+    def _log_unassigned(self, unassigned: tuple[UnassignedDevices, ...]) -> None:
+        for group in unassigned:
+            if group not in self._unassigned:
+                log.warning("not-advertised", extra={"devices": group.device_ids, "why": group.why})
+        self._unassigned = unassigned
 
 
-def _tell_cards(before: Division, after: Division) -> None:
+def _log_cards(before: ResourcePool, after: ResourcePool) -> None:
     """Cards that became sick or well; the devices' own lines have the reasons."""
     if after.resource.granularity != "card":
         return
-    known = {unit.id: unit for unit in before.bases}
-    for unit in after.bases:
-        was: Unit | None = known.get(unit.id)
+    known = {unit.id: unit for unit in before.devices}
+    for unit in after.devices:
+        was: AdvertisedDevice | None = known.get(unit.id)
         if was is not None and was.healthy != unit.healthy:
             event = "card-healthy" if unit.healthy else "card-unhealthy"
-            fields = {"resource": after.name, "card": unit.id, "devices": unit.devices}
+            fields = {"resource": after.name, "card": unit.id, "devices": unit.device_ids}
             log.log(logging.INFO if unit.healthy else logging.ERROR, event, extra=fields)

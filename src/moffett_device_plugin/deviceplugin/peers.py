@@ -14,8 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..runtime.watchable import Latest
-from .socket_names import copy_of
+from ..runtime.watchable import Watchable
+from .socket_names import instance_of
 
 log = logging.getLogger(__name__)
 
@@ -47,47 +47,47 @@ class Peers:
         self._present: Mapping[str, Sequence[str]] = {}  # the sockets of each copy
         self._followed: set[str] = set()
         self.alive: set[str] = set()
-        self.departures: Latest[int] = Latest(0)
+        self.departures: Watchable[int] = Watchable(0)
 
     def see(self, sockets: Collection[str]) -> None:
         """Call with the directory's sockets whenever they change."""
         present: dict[str, list[str]] = {}
         for name in sorted(sockets):
-            if name.startswith(self._prefix) and (copy := copy_of(name)) != self._own:
-                present.setdefault(copy, []).append(name)
+            if name.startswith(self._prefix) and (instance := instance_of(name)) != self._own:
+                present.setdefault(instance, []).append(name)
         leaving = (self._present.keys() - present.keys()) & self.alive
         self._present = present
         # Each costs a connection, and anybody who may write here can make names like ours.
-        for copy in sorted(present.keys() - self._followed)[: MAX_COPIES - len(self._followed)]:
-            self._followed.add(copy)
-            self._tasks.create_task(self._follow(copy))
+        for instance in sorted(present.keys() - self._followed)[: MAX_COPIES - len(self._followed)]:
+            self._followed.add(instance)
+            self._tasks.create_task(self._follow(instance))
         if leaving:
             self.departures.set(self.departures.value + len(leaving))
 
-    async def _follow(self, copy: str) -> None:
+    async def _follow(self, instance: str) -> None:
         try:
-            line = await self._connect(copy, STALE_AFTER)
+            line = await self._connect(instance, STALE_AFTER)
             if line is None:
                 return
-            log.info("another-copy", extra={"copy": copy})
-            self.alive.add(copy)
+            log.info("another-copy", extra={"copy": instance})
+            self.alive.add(instance)
             while line is not None:  # it may have dropped just the socket of this line
                 await line.lost.wait()
-                line = await self._connect(copy)
-            self.alive.discard(copy)
-            log.info("another-copy-ended", extra={"copy": copy})
-            if copy in self._present:  # else its departure has been counted
+                line = await self._connect(instance)
+            self.alive.discard(instance)
+            log.info("another-copy-ended", extra={"copy": instance})
+            if instance in self._present:  # else its departure has been counted
                 self.departures.set(self.departures.value + 1)
         finally:
-            self._followed.discard(copy)
+            self._followed.discard(instance)
 
-    async def _connect(self, copy: str, patience: float = 0.0) -> _Line | None:
+    async def _connect(self, instance: str, timeouts: float = 0.0) -> _Line | None:
         """None when nobody listens at any of its sockets, which are removed then; with
         `patience`, if that is still so after as many seconds."""
         loop = asyncio.get_running_loop()
         while True:
             refused = []
-            for name in self._present.get(copy, ()):
+            for name in self._present.get(instance, ()):
                 try:
                     _, line = await loop.create_unix_connection(_Line, str(self._directory / name))
                 except ConnectionRefusedError:
@@ -98,10 +98,10 @@ class Peers:
                     return line
             if not refused:
                 return None
-            if not patience:
+            if not timeouts:
                 break
-            await asyncio.sleep(patience)
-            patience = 0.0
+            await asyncio.sleep(timeouts)
+            timeouts = 0.0
         for name in refused:
             with suppress(OSError):
                 (self._directory / name).unlink()

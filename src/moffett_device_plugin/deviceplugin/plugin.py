@@ -10,22 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..api import KUBELET_SOCKET
-from ..resources.plugin_config import Calls
-from ..runtime.counters import ResourceTally
-from ..runtime.watchable import Latest
+from ..resources.plugin_config import PluginOptions
+from ..runtime.counters import ResourceCounters
+from ..runtime.watchable import Watchable
 from .kubelet_directory import KubeletDirectory
 from .listener import Listener
 from .peers import Peers
 from .registration import RegistrationError, register
-from .service import Advertisement, Allocator, DevicePluginService, options_of
+from .service import AdvertisedDevices, Allocator, DevicePluginService, options_of
 from .socket_names import socket_prefix
-from .sockets import OwnSocket, OwnSockets
+from .sockets import PluginSocket, PluginSockets
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RegistrationTimeouts:
     """How long to wait for what, in seconds.
 
     `first_retry` doubles up to `last_retry`. `refused_retry` is the first one after
@@ -45,13 +45,13 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class _Occasion:
+class RegistrationTrigger:
     """What calls for a registration: a change in any of these."""
 
     kubelet: tuple[int, int, int] | None  # a new kubelet.sock
     departures: int  # another copy went: the kubelet may have taken it for us
     lost: int  # the kubelet stopped listening to us
-    calls: Calls  # what it is told to call
+    options: PluginOptions  # what it is told to call
 
 
 class ResourcePlugin:
@@ -64,23 +64,23 @@ class ResourcePlugin:
         self,
         resource: str,
         directory: KubeletDirectory,
-        advertised: Latest[Advertisement],
+        advertised: Watchable[AdvertisedDevices],
         allocator: Allocator,
-        calls: Callable[[], Calls] = Calls,
-        tally: ResourceTally | None = None,
+        options: Callable[[], PluginOptions] = PluginOptions,
+        counters: ResourceCounters | None = None,
         allocated: Callable[[], object] = lambda: None,
-        patience: Patience = Patience(),
+        timeouts: RegistrationTimeouts = RegistrationTimeouts(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.resource = resource
-        self.tally = tally or ResourceTally()
+        self.counters = counters or ResourceCounters()
         self.service = DevicePluginService(
-            resource, advertised, allocator, calls, self.tally, allocated
+            resource, advertised, allocator, options, self.counters, allocated
         )
-        self._calls = calls
+        self._plugin_options = options
         self._directory = directory
         self._advertised = advertised
-        self._patience = patience
+        self._timeouts = timeouts
         self._clock = clock
         self._bell = asyncio.Event()
         self._told = ""  # what the log said last of why there is no registration
@@ -98,9 +98,9 @@ class ResourcePlugin:
         while not self._advertised.value:  # a node without devices advertises nothing
             _, version = await self._advertised.after(version)
         async with asyncio.TaskGroup() as tasks:
-            sockets = OwnSockets(self._directory.path, self.resource, self.service, tasks)
+            sockets = PluginSockets(self._directory.path, self.resource, self.service, tasks)
             prefix = socket_prefix(self.resource)
-            peers = Peers(self._directory.path, prefix, sockets.copy, tasks)
+            peers = Peers(self._directory.path, prefix, sockets.instance, tasks)
             self._directory.listing.listen(self._bell.set)
             self.service.changed.listen(self._bell.set)
             peers.departures.listen(self._bell.set)
@@ -110,9 +110,9 @@ class ResourcePlugin:
                 self._directory.listing.forget(self._bell.set)
                 await self._leave(sockets, peers)
 
-    async def _stay_registered(self, sockets: OwnSockets, peers: Peers) -> None:
-        done: _Occasion | None = None  # what we last registered for
-        tried: _Occasion | None = None
+    async def _stay_registered(self, sockets: PluginSockets, peers: Peers) -> None:
+        done: RegistrationTrigger | None = None  # what we last registered for
+        tried: RegistrationTrigger | None = None
         failures = 0
         last_time = float("-inf")  # of the last accepted registration
         deadline = float("inf")  # for the kubelet to dial back
@@ -121,10 +121,10 @@ class ResourcePlugin:
             listing = self._directory.listing.value
             peers.see(listing.sockets)
             sockets.tidy()
-            occasion = _Occasion(
-                listing.kubelet, peers.departures.value, sockets.lost, self._calls()
+            trigger = RegistrationTrigger(
+                listing.kubelet, peers.departures.value, sockets.lost, self._plugin_options()
             )
-            if occasion.kubelet is not None and occasion != done:
+            if trigger.kubelet is not None and trigger != done:
                 sockets.renew()
             wait: float | None = None
             if not listing.exists:
@@ -132,14 +132,14 @@ class ResourcePlugin:
             elif listing.kubelet is None:
                 self._waiting(f"there is no {KUBELET_SOCKET}")
             elif not await self._listening(sockets.newest.listener):
-                wait = self._patience.refused_retry
+                wait = self._timeouts.refused_retry
             else:
-                if tried is None or tried.kubelet != occasion.kubelet:
+                if tried is None or tried.kubelet != trigger.kubelet:
                     failures = 0
-                tried = occasion
+                tried = trigger
                 now = self._clock()
-                if done == occasion:
-                    wait = None if sockets.newest.audience.started else deadline - now
+                if done == trigger:
+                    wait = None if sockets.newest.stream_count.started else deadline - now
                     if wait is not None and wait <= 0:
                         done, failures = None, failures + 1
                         self._waiting("it accepted the registration and never dialled back")
@@ -147,12 +147,12 @@ class ResourcePlugin:
                 elif now < (due := last_time + self._pause(failures)):
                     wait = due - now
                 else:
-                    steady = now - last_time > self._patience.steady
+                    steady = now - last_time > self._timeouts.steady
                     ok = await self._register(sockets.newest, failures)
                     last_time = self._clock()
                     if ok:
-                        done = occasion
-                        deadline = last_time + self._patience.dial_back
+                        done = trigger
+                        deadline = last_time + self._timeouts.dial_back
                         # One that does not hold is tried again ever more slowly.
                         failures = 0 if steady else failures + 1
                     else:
@@ -171,7 +171,7 @@ class ResourcePlugin:
         if failures == 0:
             return 0.0
         return float(
-            min(self._patience.first_retry * 2 ** min(failures, 30), self._patience.last_retry)
+            min(self._timeouts.first_retry * 2 ** min(failures, 30), self._timeouts.last_retry)
         )
 
     async def _listening(self, listener: Listener) -> bool:
@@ -184,22 +184,22 @@ class ResourcePlugin:
             return False
         return True
 
-    async def _register(self, own: OwnSocket, failures: int) -> bool:
+    async def _register(self, own: PluginSocket, failures: int) -> bool:
         started = self._clock()
         socket = self._directory.path / KUBELET_SOCKET
         try:
-            await register(socket, own.name, self.resource, options_of(self._calls()))
+            await register(socket, own.name, self.resource, options_of(self._plugin_options()))
         except RegistrationError as error:
             if error.kubelet_is_there:
                 own.used = True
-                self.tally.registration_failures += 1
+                self.counters.registration_failures += 1
                 self._waiting(f"it refused the registration: {error}")
-                await self._wait(self._patience.refused_retry)
+                await self._wait(self._timeouts.refused_retry)
             elif failures > 8:  # a socket is there for a moment before its kubelet listens
                 self._waiting(f"{socket}: {error}")
             return False
         own.used = True
-        self.tally.registrations += 1
+        self.counters.registrations += 1
         self._told = ""
         advertised = self._advertised.value
         log.info(
@@ -219,10 +219,10 @@ class ResourcePlugin:
             self._told = why
             log.warning("waiting-for-kubelet", extra={"resource": self.resource, "why": why})
 
-    async def _leave(self, sockets: OwnSockets, peers: Peers) -> None:
+    async def _leave(self, sockets: PluginSockets, peers: Peers) -> None:
         """Another copy, if there is one, sees our sockets go and registers; only then
         do we stop serving, so that the kubelet always has somebody."""
         sockets.unlink()
         if peers.alive and self.service.streams:
-            await asyncio.sleep(self._patience.handover)
+            await asyncio.sleep(self._timeouts.handover)
         sockets.close()

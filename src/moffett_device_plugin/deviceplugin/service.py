@@ -13,29 +13,31 @@ from typing import Protocol, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from .. import api
-from ..allocation.allocate_result import Grant, RefusalError, UnknownDeviceError
+from ..allocation.allocate_result import AllocateResult, RefusalError, UnknownDeviceError
 from ..allocation.placement import PlacementError
 from ..api import deviceplugin_v1beta1_pb2 as pb
 from ..grpc.messages import Code, StatusError
 from ..grpc.server import Method, Streaming, Unary
-from ..resources.plugin_config import Calls
-from ..resources.pools import Unit
-from ..runtime.counters import ResourceTally
-from ..runtime.watchable import Latest
+from ..resources.plugin_config import PluginOptions
+from ..resources.pools import AdvertisedDevice
+from ..runtime.counters import ResourceCounters
+from ..runtime.watchable import Watchable
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 
-Advertisement = tuple[Unit, ...]
+AdvertisedDevices = tuple[AdvertisedDevice, ...]
 
 
 class Allocator(Protocol):
     """Decides for a resource, at the moment it is asked."""
 
-    def prefer(self, available: Sequence[str], must: Sequence[str], size: int) -> Sequence[str]:
+    def prefer(
+        self, available: Sequence[str], must_include: Sequence[str], size: int
+    ) -> Sequence[str]:
         """The best `size` ids. Raises PlacementError."""
 
-    def grant(self, ids: Sequence[str]) -> Grant:
+    def allocate(self, ids: Sequence[str]) -> AllocateResult:
         """What a container gets. Raises RefusalError."""
 
     def check(self, ids: Sequence[str]) -> None:
@@ -43,7 +45,7 @@ class Allocator(Protocol):
 
 
 @dataclass(slots=True)
-class Audience:
+class StreamCount:
     """Who listens through one socket: the ListAndWatch calls that began and ended."""
 
     started: int = 0
@@ -65,31 +67,33 @@ class DevicePluginService:
     def __init__(
         self,
         resource: str,
-        advertised: Latest[Advertisement],
+        advertised: Watchable[AdvertisedDevices],
         allocator: Allocator,
-        calls: Callable[[], Calls] = Calls,
-        tally: ResourceTally | None = None,
+        options: Callable[[], PluginOptions] = PluginOptions,
+        counters: ResourceCounters | None = None,
         allocated: Callable[[], object] = lambda: None,
     ) -> None:
         self._resource = resource
         self._advertised = advertised
         self._allocator = allocator
-        self._calls = calls
-        self._tally = tally or ResourceTally()
+        self._plugin_options = options
+        self._counters = counters or ResourceCounters()
         self._allocated = allocated
         self.started = 0
         self.ended = 0
-        self.changed: Latest[int] = Latest(0)  # streams alive
+        self.changed: Watchable[int] = Watchable(0)  # streams alive
 
     @property
     def streams(self) -> int:
         return self.started - self.ended
 
-    def methods(self, audience: Audience | None = None) -> Mapping[str, Method]:
+    def methods(self, stream_count: StreamCount | None = None) -> Mapping[str, Method]:
         """For one socket, whose `audience` is counted."""
         return {
             api.GET_OPTIONS: Unary(self._options),
-            api.LIST_AND_WATCH: Streaming(partial(self._list_and_watch, audience or Audience())),
+            api.LIST_AND_WATCH: Streaming(
+                partial(self._list_and_watch, stream_count or StreamCount())
+            ),
             api.GET_PREFERRED_ALLOCATION: Unary(self._preferred),
             api.ALLOCATE: Unary(self._allocate),
             api.PRE_START_CONTAINER: Unary(self._pre_start),
@@ -97,11 +101,13 @@ class DevicePluginService:
 
     def _options(self, request: bytes) -> bytes:
         _parsed(pb.Empty, request)
-        return options_of(self._calls()).SerializeToString()
+        return options_of(self._plugin_options()).SerializeToString()
 
-    async def _list_and_watch(self, audience: Audience, request: bytes) -> AsyncIterator[bytes]:
+    async def _list_and_watch(
+        self, stream_count: StreamCount, request: bytes
+    ) -> AsyncIterator[bytes]:
         _parsed(pb.Empty, request)
-        audience.started += 1
+        stream_count.started += 1
         self.started += 1
         self.changed.set(self.streams)
         try:
@@ -110,10 +116,10 @@ class DevicePluginService:
                 advertised, version = await self._advertised.after(version)
                 if advertised != told:
                     told = advertised
-                    self._tally.lists_sent += 1
+                    self._counters.list_and_watch_updates += 1
                     yield response_of(advertised)
         finally:
-            audience.ended += 1
+            stream_count.ended += 1
             self.ended += 1
             self.changed.set(self.streams)
 
@@ -129,7 +135,7 @@ class DevicePluginService:
                     container.allocation_size,
                 )
             except PlacementError as error:
-                self._tally.placement_refusals += 1
+                self._counters.placement_rejections += 1
                 log.warning("placement-refused", extra={"resource": self._resource, "why": error})
                 raise StatusError(Code.INVALID_ARGUMENT, str(error)) from error
             response.container_responses.add(deviceIDs=ids)
@@ -141,7 +147,7 @@ class DevicePluginService:
                     "devices": ids,
                 },
             )
-        self._tally.placement_seconds.observe(time.perf_counter() - began)
+        self._counters.placement_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 
     def _allocate(self, request: bytes) -> bytes:
@@ -151,28 +157,28 @@ class DevicePluginService:
         for container in parsed.container_requests:
             ids = sorted(container.devices_ids)  # kubelets send them in random order
             try:
-                granted = self._allocator.grant(ids)
+                granted = self._allocator.allocate(ids)
             except RefusalError as error:
-                self._tally.allocation_refusals += 1
+                self._counters.allocation_rejections += 1
                 raise self._refusal("allocation-refused", ids, error) from error
             fill(response.container_responses.add(), granted)
-            self._tally.allocations += 1
+            self._counters.allocations += 1
             # The line is written after the answer: no kubelet has to wait for it.
             fields = {"resource": self._resource, "devices": ids}
             loop = asyncio.get_running_loop()
             loop.call_soon(partial(log.info, "allocated", extra=fields))
             loop.call_soon(self._allocated)
-        self._tally.allocate_seconds.observe(time.perf_counter() - began)
+        self._counters.allocate_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 
     def _pre_start(self, request: bytes) -> bytes:
         ids = sorted(_parsed(pb.PreStartContainerRequest, request).devices_ids)
         # Some kubelets may call it although the options do not ask for it.
-        if self._calls().pre_start:
+        if self._plugin_options().pre_start:
             try:
                 self._allocator.check(ids)
             except RefusalError as error:
-                self._tally.pre_start_refusals += 1
+                self._counters.pre_start_rejections += 1
                 raise self._refusal("start-refused", ids, error) from error
         return pb.PreStartContainerResponse().SerializeToString()
 
@@ -182,14 +188,14 @@ class DevicePluginService:
         return StatusError(Code.NOT_FOUND if unknown else Code.FAILED_PRECONDITION, str(error))
 
 
-def options_of(calls: Calls) -> pb.DevicePluginOptions:
+def options_of(options: PluginOptions) -> pb.DevicePluginOptions:
     return pb.DevicePluginOptions(
-        pre_start_required=calls.pre_start,
-        get_preferred_allocation_available=calls.preferred_allocation,
+        pre_start_required=options.pre_start,
+        get_preferred_allocation_available=options.preferred_allocation,
     )
 
 
-def fill(answer: pb.ContainerAllocateResponse, granted: Grant) -> None:
+def fill(answer: pb.ContainerAllocateResponse, granted: AllocateResult) -> None:
     """Writes a grant as the kubelet takes it."""
     answer.envs.update(granted.envs)
     for node in granted.nodes:
@@ -207,7 +213,7 @@ def fill(answer: pb.ContainerAllocateResponse, granted: Grant) -> None:
         answer.cdi_devices.add(name=name)
 
 
-def response_of(advertised: Advertisement) -> bytes:
+def response_of(advertised: AdvertisedDevices) -> bytes:
     """The list as the kubelet takes it. No topology without a NUMA node: an empty
     one would be taken for a promise that every node is as good."""
     response = pb.ListAndWatchResponse()

@@ -20,30 +20,30 @@ def socket_prefix(resource: str) -> str:
     return f"spu-{crc32(resource.encode()) & 0xFFFF:04x}-"
 
 
-def new_copy(resource: str) -> str:
+def new_instance(resource: str) -> str:
     """A name for a copy of the plugin that no other copy has: so an old one that ends,
     and unlinks its sockets, never takes a new one's with them."""
     return f"{socket_prefix(resource)}{os.urandom(_COPY_BYTES).hex()}"
 
 
-def socket_name(copy: str, number: int = 0) -> str:
+def socket_name(instance: str, number: int = 0) -> str:
     """A copy's sockets in the order in which it makes them; the first is number 0."""
-    return f"{copy}.{number % _NUMBERS}.sock" if number else f"{copy}.sock"
+    return f"{instance}.{number % _NUMBERS}.sock" if number else f"{instance}.sock"
 
 
-def copy_of(socket: str) -> str:
+def instance_of(socket: str) -> str:
     """Which copy a socket belongs to, by its name."""
     return socket.partition(".")[0]
 
 
 def new_socket_name(resource: str) -> str:
     """The first socket of a new copy."""
-    return socket_name(new_copy(resource))
+    return socket_name(new_instance(resource))
 
 
 def check_length(directory: Path, key: str = "--kubelet-dir") -> None:
     """Raises ConfigurationError when a socket in this directory has too long a path."""
-    longest = directory / socket_name(new_copy("x"), _NUMBERS - 1)
+    longest = directory / socket_name(new_instance("x"), _NUMBERS - 1)
     if len(bytes(longest)) > MAX_PATH:
         most = MAX_PATH - len(longest.name) - 1
         raise ConfigurationError(

@@ -12,18 +12,18 @@ from pathlib import Path
 
 from ..grpc.server import Server
 from .listener import Listener
-from .service import Audience, DevicePluginService
-from .socket_names import new_copy, socket_name
+from .service import DevicePluginService, StreamCount
+from .socket_names import new_instance, socket_name
 
 
-class OwnSocket:
+class PluginSocket:
     """One of them, and who listens to us through it. It is `used` once a kubelet has
     answered a registration that names it."""
 
     def __init__(self, path: Path, service: DevicePluginService, tasks: asyncio.TaskGroup) -> None:
-        self.audience = Audience()
+        self.stream_count = StreamCount()
         self.used = False
-        self._server = Server(service.methods(self.audience), tasks)
+        self._server = Server(service.methods(self.stream_count), tasks)
         self.listener = Listener(path, self._server.protocol)
 
     @property
@@ -46,7 +46,7 @@ class OwnSocket:
         self._server.close()
 
 
-class OwnSockets:
+class PluginSockets:
     """Those of one copy; `newest` is the one to register, or registered last.
 
     `lost` counts how often the kubelet stopped listening to what was the newest then.
@@ -56,18 +56,18 @@ class OwnSockets:
     def __init__(
         self, directory: Path, resource: str, service: DevicePluginService, tasks: asyncio.TaskGroup
     ) -> None:
-        self.copy = new_copy(resource)
+        self.instance = new_instance(resource)
         self._directory = directory
         self._service = service
         self._tasks = tasks
         self._made = 0
         self._lost_before = 0
-        self._older: list[OwnSocket] = []
+        self._older: list[PluginSocket] = []
         self.newest = self._another()
 
     @property
     def lost(self) -> int:
-        return self._lost_before + self.newest.audience.ended
+        return self._lost_before + self.newest.stream_count.ended
 
     def renew(self) -> None:
         """Lets the newest be one that no kubelet has been told of."""
@@ -83,7 +83,7 @@ class OwnSockets:
         that of the newest, which costs a moment. More would be a leak, where another
         copy comes and goes all the time.
         """
-        heard = [socket for socket in self._older if socket.audience.streams]
+        heard = [socket for socket in self._older if socket.stream_count.streams]
         keep = heard[-1:]
         for socket in self._older:
             if socket in keep:
@@ -102,7 +102,7 @@ class OwnSockets:
         for socket in (*self._older, self.newest):
             socket.close()
 
-    def _another(self) -> OwnSocket:
-        path = self._directory / socket_name(self.copy, self._made)
+    def _another(self) -> PluginSocket:
+        path = self._directory / socket_name(self.instance, self._made)
         self._made += 1
-        return OwnSocket(path, self._service, self._tasks)
+        return PluginSocket(path, self._service, self._tasks)

@@ -9,19 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..hardware import Hardware, SmiError
-from ..runtime.counters import Tally
-from ..runtime.watchable import Latest
-from .health.evaluate import Memories, judge
+from ..runtime.counters import Counters
+from ..runtime.watchable import Watchable
+from .health.evaluate import HealthHistories, evaluate
 from .health.policy import HealthPolicy
 from .inventory import Snapshot, observe_bus, observe_silence, observe_smi
 from .state import NodeState
-from .transition_log import tell_changes
+from .transition_log import log_transitions
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PollIntervals:
     """How often to look, in seconds.
 
     `pulse`: for what the bus shows without an event (config space, AER counts).
@@ -29,7 +29,7 @@ class Pace:
     mx-smi. `smi_at_start`: how long the first run may hold up the first list.
     """
 
-    pulse: float = 0.8
+    registers: float = 0.8
     full_scan: float = 60.0
     smi: float = 5.0
     smi_at_start: float = 2.0
@@ -43,33 +43,33 @@ class Monitor:
         hardware: Hardware,
         policy: HealthPolicy,
         clock: Callable[[], float],
-        pace: Pace = Pace(),
-        tally: Tally | None = None,
+        intervals: PollIntervals = PollIntervals(),
+        counters: Counters | None = None,
     ) -> None:
         self._hardware = hardware
         self._policy = policy
         self._clock = clock
-        self._pace = pace
-        self._tally = tally or Tally()
-        self.beat: Callable[[str], object] = lambda loop: None  # told of each turn of a loop
-        self._memories: Memories = {}
+        self._intervals = intervals
+        self._counters = counters or Counters()
+        self.heartbeat: Callable[[str], object] = lambda loop: None  # told of each turn of a loop
+        self._histories: HealthHistories = {}
         self._fingerprint: object = None
         self._blind = False
         self._smi_due = asyncio.Event()
-        self._judge_due = asyncio.Event()
+        self._evaluate_due = asyncio.Event()
         self._again_at: float | None = None
-        self.state: Latest[NodeState] = Latest(NodeState())
+        self.state: Watchable[NodeState] = Watchable(NodeState())
 
     async def run(self) -> None:
-        self.look()
+        self.rescan()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_events())
-            tasks.create_task(self._pulse())
+            tasks.create_task(self._poll_registers())
             tasks.create_task(self._poll_smi())
-            tasks.create_task(self._rejudge())
+            tasks.create_task(self._reevaluate())
             tasks.create_task(self._settle_anyway())
 
-    def look(self) -> None:
+    def rescan(self) -> None:
         """One look at the bus, here and now. One that fails for a reason of our own leaves
         everything as it was seen last, and the next pulse looks again."""
         try:
@@ -99,7 +99,7 @@ class Monitor:
     def change(self, policy: HealthPolicy, smi_interval: float) -> None:
         """Judges by another policy from now on, and asks mx-smi at another pace."""
         self._policy = policy
-        self._pace = replace(self._pace, smi=smi_interval)
+        self._intervals = replace(self._intervals, smi=smi_interval)
         self._smi_due.set()
         self._publish(self.state.value.snapshot)
 
@@ -109,57 +109,57 @@ class Monitor:
         if not self._hardware.has_smi:
             self._publish(observe_silence(self.state.value.snapshot, None), settled=True)
             return
-        self._tally.smi_runs += 1
+        self._counters.smi_runs += 1
         try:
             report = await self._hardware.query_smi()
         except SmiError as error:
-            self._tally.smi_failures += 1
+            self._counters.smi_failures += 1
             self._publish(observe_silence(self.state.value.snapshot, str(error)), settled=True)
         else:
-            self._tally.smi_last_good = self._clock()
+            self._counters.smi_last_good = self._clock()
             self._publish(observe_smi(self.state.value.snapshot, report, began_at), settled=True)
 
     # -- the loops ------------------------------------------------------------------
 
     async def _follow_events(self) -> None:
         async for _ in self._hardware.events():
-            self.look()
+            self.rescan()
 
-    async def _pulse(self) -> None:
+    async def _poll_registers(self) -> None:
         since_scan = 0.0
         while True:
-            await asyncio.sleep(self._pace.pulse)
-            self.beat("bus")
-            since_scan += self._pace.pulse
+            await asyncio.sleep(self._intervals.registers)
+            self.heartbeat("bus")
+            since_scan += self._intervals.registers
             changed = self._hardware.fingerprint() != self._fingerprint
-            if changed or since_scan >= self._pace.full_scan:
+            if changed or since_scan >= self._intervals.full_scan:
                 since_scan = 0.0
-                self.look()
+                self.rescan()
 
     async def _poll_smi(self) -> None:
         while True:
             self._smi_due.clear()
-            self.beat("mx-smi")
+            self.heartbeat("mx-smi")
             await self.ask_smi()
             try:
-                async with asyncio.timeout(self._pace.smi):
+                async with asyncio.timeout(self._intervals.smi):
                     await self._smi_due.wait()
             except TimeoutError:
                 pass
 
-    async def _rejudge(self) -> None:
+    async def _reevaluate(self) -> None:
         """Judges again when time alone can change a verdict."""
         while True:
             try:
                 wait = None if self._again_at is None else max(0, self._again_at - self._clock())
                 async with asyncio.timeout(wait):
-                    await self._judge_due.wait()
+                    await self._evaluate_due.wait()
             except TimeoutError:
                 self._publish(self.state.value.snapshot)
-            self._judge_due.clear()
+            self._evaluate_due.clear()
 
     async def _settle_anyway(self) -> None:
-        await asyncio.sleep(self._pace.smi_at_start)
+        await asyncio.sleep(self._intervals.smi_at_start)
         if not self.state.value.settled:
             self._publish(self.state.value.snapshot, settled=True)
 
@@ -167,18 +167,18 @@ class Monitor:
 
     def _publish(self, snapshot: Snapshot, *, settled: bool | None = None) -> None:
         before = self.state.value
-        judgement = judge(snapshot, self._memories, self._policy, self._clock())
-        self._memories = judgement.memories
-        if judgement.again_at != self._again_at:
-            self._again_at = judgement.again_at
-            self._judge_due.set()
+        evaluation = evaluate(snapshot, self._histories, self._policy, self._clock())
+        self._histories = evaluation.histories
+        if evaluation.again_at != self._again_at:
+            self._again_at = evaluation.again_at
+            self._evaluate_due.set()
         after = NodeState(
             snapshot,
-            dict(judgement.verdicts),
+            dict(evaluation.health_statuses),
             before.settled if settled is None else settled,
         )
         if after != before:
-            tell_changes(before, after)
+            log_transitions(before, after)
             self.state.set(after)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .health.reasons import Verdict
+from .health.reasons import HealthStatus
 from .inventory import Snapshot
 
 
@@ -18,9 +18,9 @@ class NodeState:
     """
 
     snapshot: Snapshot = field(default_factory=Snapshot)
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    health_statuses: Mapping[str, HealthStatus] = field(default_factory=dict)
     settled: bool = False
 
     def healthy(self, device_id: str) -> bool:
-        verdict = self.verdicts.get(device_id)
-        return verdict is not None and verdict.healthy
+        health_status = self.health_statuses.get(device_id)
+        return health_status is not None and health_status.healthy

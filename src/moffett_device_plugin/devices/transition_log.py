@@ -13,7 +13,7 @@ from .state import NodeState
 log = logging.getLogger(__name__)
 
 
-def tell_changes(before: NodeState, after: NodeState) -> None:
+def log_transitions(before: NodeState, after: NodeState) -> None:
     _tell_smi(before, after)
     _tell_versions(before, after)
     known = before.snapshot.by_id()
@@ -23,26 +23,26 @@ def tell_changes(before: NodeState, after: NodeState) -> None:
 
 def _tell_device(old: Device | None, device: Device, before: NodeState, after: NodeState) -> None:
     fields = {"device": device.id, "index": device.index, "card": device.card}
-    verdict = after.verdicts[device.id]
+    health_status = after.health_statuses[device.id]
     if old is None:
         nodes = [node.host_path for node in device.function.nodes]
         found = {**fields, "product": device.product, "numa_node": device.numa_node}
         log.info("device-found", extra={**found, "nodes": nodes})
-    was = before.verdicts.get(device.id)
+    was = before.health_statuses.get(device.id)
     told = was.codes if was else frozenset()
-    new = [reason for reason in verdict.reasons if reason.code not in told]
+    new = [reason for reason in health_status.reasons if reason.code not in told]
     for reason in new:
         if reason.severity is Severity.WARNING:
             told_reason = {"reason": reason.code, "text": reason.message}
             log.warning("device-warning", extra={**fields, **told_reason})
     causes = [reason for reason in new if reason.severity is Severity.UNHEALTHY]
-    if not verdict.healthy and (causes or was is None or was.healthy):
-        log.error("device-unhealthy", extra={**fields, **_spoken(causes or verdict.reasons)})
-    elif verdict.healthy and was is not None and not was.healthy:
+    if not health_status.healthy and (causes or was is None or was.healthy):
+        log.error("device-unhealthy", extra={**fields, **_spoken(causes or health_status.reasons)})
+    elif health_status.healthy and was is not None and not was.healthy:
         log.info("device-healthy", extra={**fields, "after": sorted(told)})
     if was is not None:
         for gone in was.reasons:
-            if gone.severity is Severity.WARNING and gone.code not in verdict.codes:
+            if gone.severity is Severity.WARNING and gone.code not in health_status.codes:
                 log.info("device-warning-over", extra={**fields, "reason": gone.code})
 
 
@@ -72,7 +72,9 @@ def _tell_versions(before: NodeState, after: NodeState) -> None:
     if (old.sola_version, old.driver_version) == (new.sola_version, new.driver_version):
         return
     log.info("versions", extra={"sola": new.sola_version, "driver": new.driver_version})
-    if any("sola-too-old" in verdict.codes for verdict in after.verdicts.values()):
+    if any(
+        "sola-too-old" in health_status.codes for health_status in after.health_statuses.values()
+    ):
         log.error(
             "sola-too-old",
             extra={

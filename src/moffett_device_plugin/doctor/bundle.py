@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .context import Site
+from .context import Context
 from .redact import Redactor, stand_ins
 
 #: A shorter name is in too many words.
@@ -30,19 +30,19 @@ class Member:
     cut: bool = False
 
 
-def redactor_for(site: Site, *, with_serials: bool, with_names: bool) -> Redactor:
-    devices = site.state.snapshot.devices
+def redactor_for(context: Context, *, with_serials: bool, with_names: bool) -> Redactor:
+    devices = context.state.snapshot.devices
     serials = {value for d in devices for value in (d.serial, d.uuid) if value}
-    names = () if with_names else _names(site)
+    names = () if with_names else _names(context)
     return Redactor(frozenset(serials), names, hide_serials=not with_serials)
 
 
-def _names(site: Site) -> tuple[tuple[str, str], ...]:
-    holders = [h for units in site.held.units.values() for hs in units.values() for h in hs]
-    environment = site.place.environment
+def _names(context: Context) -> tuple[tuple[str, str], ...]:
+    holders = [h for units in context.held.units.values() for hs in units.values() for h in hs]
+    environment = context.place.environment
     hosts = (
         os.uname().nodename,
-        site.place.read("etc/hostname"),
+        context.place.read("etc/hostname"),
         *(environment.get(name) for name in ("HOSTNAME", "NODE_NAME", "SPU_NODE_NAME")),
     )
     pods = stand_ins("pod", (holder.pod for holder in holders))

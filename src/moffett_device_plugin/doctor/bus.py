@@ -9,31 +9,33 @@ from ..devices.inventory import Device
 from ..hardware import sysfs
 from ..hardware.pci import BASE_CLASS_ACCELERATOR, VENDOR_MOFFETT, sysfs_bus_id
 from ..hardware.types import Link
-from .context import Site
-from .findings import Finding, bad, count, doubt, good, skipped, some
+from .context import Context
+from .findings import Finding, count, fail, good, skipped, some, warn
 
 #: How many devices a card of a product has, where the vendor says so.
 DEVICES_OF_CARD = {"S30": 3}
 NO_CARDS = "there is no card to look at"
 
 
-def cards(site: Site) -> Iterable[Finding]:
-    devices = site.state.snapshot.devices
+def cards(context: Context) -> Iterable[Finding]:
+    devices = context.state.snapshot.devices
     if devices:
-        kinds = ", ".join(dict.fromkeys(device.product or "SPU" for device in devices))
-        found = f"{count(len(devices), 'SPU')} on {count(len(cards_of(devices)), 'card')} ({kinds})"
-        return [good(found + (", simulated" if site.simulated else ""))]
-    if site.state_error is not None:
-        return [bad(site.state_error, "look at the kernel's log (dmesg) for blocked tasks")]
-    return [_nothing_found(site)]
+        products = ", ".join(dict.fromkeys(device.product or "SPU" for device in devices))
+        found = (
+            f"{count(len(devices), 'SPU')} on {count(len(cards_of(devices)), 'card')} ({products})"
+        )
+        return [good(found + (", simulated" if context.simulated else ""))]
+    if context.state_error is not None:
+        return [fail(context.state_error, "look at the kernel's log (dmesg) for blocked tasks")]
+    return [_nothing_found(context)]
 
 
-def _nothing_found(site: Site) -> Finding:
-    folder = site.sys / "bus/pci/devices"
+def _nothing_found(context: Context) -> Finding:
+    folder = context.sys / "bus/pci/devices"
     try:
         functions = sorted(name for name in map(_name, folder.iterdir()) if sysfs_bus_id(name))
     except OSError as error:
-        return bad(
+        return fail(
             f"the PCI bus cannot be read: {folder}: {error.strerror}",
             "give this container the host's /sys (every ordinary container has it), or name the"
             " directory that has sys in it with --host-root",
@@ -42,22 +44,22 @@ def _nothing_found(site: Site) -> Finding:
     ours = [name for name, vendor in vendors.items() if vendor == VENDOR_MOFFETT]
     if ours:
         classes = {f"{sysfs.read_int(f'{folder}/{name}/class') or 0:06x}" for name in ours}
-        return bad(
+        return fail(
             f"{some(ours)} of vendor 0x1f36 is there, with class {some(sorted(classes))}, not"
             f" {BASE_CLASS_ACCELERATOR:x}xxxx (a processing accelerator)",
             "look at lspci -nn -d 1f36: on the host; a card in recovery or an older firmware can"
             " show another class",
         )
-    return bad(
+    return fail(
         f"no function of vendor 0x1f36 among {count(len(functions), 'PCI function')}",
         "run lspci -d 1f36: on the host; if it shows none either: seat and power of the card,"
         " above-4G decoding in the BIOS, whether the device is passed through to this machine",
     )
 
 
-def complete_cards(site: Site) -> Iterable[Finding]:
+def complete_cards(context: Context) -> Iterable[Finding]:
     """All the chips of a card are there, or some have left."""
-    whole = [card for card in cards_of(site.state.snapshot.devices) if card.devices]
+    whole = [card for card in cards_of(context.state.snapshot.devices) if card.devices]
     if not whole:
         return [skipped(NO_CARDS)]
     findings: list[Finding] = []
@@ -67,7 +69,7 @@ def complete_cards(site: Site) -> Iterable[Finding]:
         expected = max(expected, len(card.devices))
         if len(present) < expected:
             findings.append(
-                doubt(
+                warn(
                     f"{count(len(present), 'device')} of {expected}: the others are not on the bus",
                     "if the card is not rebooting now, reboot it (mx-smi reboot -i N); then look"
                     " at the kernel's log",
@@ -77,13 +79,13 @@ def complete_cards(site: Site) -> Iterable[Finding]:
     return findings or [good("every card shows all its devices")]
 
 
-def answers(site: Site) -> Iterable[Finding]:
+def answers(context: Context) -> Iterable[Finding]:
     """Configuration space: all ones is what a dead link reads as."""
-    present = list(_present(site))
+    present = list(_present(context))
     if not present:
         return [skipped(NO_CARDS)]
     dead = [
-        bad(
+        fail(
             "its PCI configuration space reads all ones: it fell off its link",
             "reboot the card (mx-smi reboot -i N); if it comes back so, reseat it",
             device.id,
@@ -94,8 +96,8 @@ def answers(site: Site) -> Iterable[Finding]:
     return dead or [good(f"{count(len(present), 'device')} answer on the bus")]
 
 
-def links(site: Site) -> Iterable[Finding]:
-    present = list(_present(site))
+def links(context: Context) -> Iterable[Finding]:
+    present = list(_present(context))
     if not present:
         return [skipped(NO_CARDS)]
     degraded: list[Finding] = []
@@ -106,7 +108,7 @@ def links(site: Site) -> Iterable[Finding]:
             unknown += 1
         elif _below(link):
             degraded.append(
-                doubt(
+                warn(
                     f"{_link(link)} where {link.max_speed:g} GT/s x{link.max_width} is possible",
                     "reboot the card; then reseat it, and look at slot, riser and BIOS settings",
                     device.id,
@@ -116,13 +118,13 @@ def links(site: Site) -> Iterable[Finding]:
         return degraded
     if unknown == len(present):
         return [skipped("the kernel does not tell the speed of these links")]
-    kinds = sorted({_link(device.function.link) for device in present})
-    return [good(f"{count(len(present) - unknown, 'link')} as fast as they can be: {some(kinds)}")]
+    speeds = sorted({_link(device.function.link) for device in present})
+    return [good(f"{count(len(present) - unknown, 'link')} as fast as they can be: {some(speeds)}")]
 
 
-def errors(site: Site) -> Iterable[Finding]:
+def errors(context: Context) -> Iterable[Finding]:
     """PCIe advanced error reporting."""
-    present = list(_present(site))
+    present = list(_present(context))
     if not present:
         return [skipped(NO_CARDS)]
     findings: list[Finding] = []
@@ -131,13 +133,13 @@ def errors(site: Site) -> Iterable[Finding]:
         seat = "look at slot, riser and the kernel's log (dmesg | grep -i aer)"
         if aer.fatal:
             text = f"{aer.fatal} fatal PCIe error(s) since it came up"
-            findings.append(bad(text, f"reboot the card; {seat}", device.id))
+            findings.append(fail(text, f"reboot the card; {seat}", device.id))
         elif aer.nonfatal:
             text = f"{aer.nonfatal} non-fatal uncorrected PCIe error(s) since it came up"
-            findings.append(doubt(text, seat, device.id))
+            findings.append(warn(text, seat, device.id))
         elif aer.correctable:
             text = f"{aer.correctable} corrected PCIe error(s) since it came up"
-            findings.append(doubt(text, f"nothing while it is few; else {seat}", device.id))
+            findings.append(warn(text, f"nothing while it is few; else {seat}", device.id))
     if findings:
         return findings
     if all(device.function.aer.fatal is None for device in present):
@@ -145,8 +147,8 @@ def errors(site: Site) -> Iterable[Finding]:
     return [good("no PCIe errors counted")]
 
 
-def _present(site: Site) -> Iterator[Device]:
-    return (device for device in site.state.snapshot.devices if device.present)
+def _present(context: Context) -> Iterator[Device]:
+    return (device for device in context.state.snapshot.devices if device.present)
 
 
 def _below(link: Link) -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from ..hardware.mxsmi import ALL_FIELDS, CORE_FIELDS
 from ..hardware.smi_command import FIELD_STYLES
 from . import bus, configuration, container, driver, health, kubelet, plugin, pods, system, tools
-from .context import Site
+from .context import Context
 from .findings import Check
 
 #: mx-smi may have to be asked in all these ways, each within its own time-out.
 _FORMS = len(FIELD_STYLES) * len((ALL_FIELDS, CORE_FIELDS))
 
 
-def all_checks(site: Site) -> Sequence[Check]:
+def all_checks(context: Context) -> Sequence[Check]:
     return (
         Check("cards", "bus", bus.cards),
         Check("complete-cards", "bus", bus.complete_cards),
@@ -29,8 +29,8 @@ def all_checks(site: Site) -> Sequence[Check]:
         Check("firmware", "driver", driver.firmware),
         Check("sola", "tools", tools.sola_version),
         Check("sola-agrees", "tools", tools.sola_agrees),
-        Check("mx-smi", "tools", tools.mx_smi, _FORMS * site.hardware.smi_timeout + 2),
-        Check("health", "devices", health.verdicts),
+        Check("mx-smi", "tools", tools.mx_smi, _FORMS * context.hardware.smi_timeout + 2),
+        Check("health", "devices", health.health_statuses),
         Check("kubelet-dir", "kubelet", kubelet.directory),
         Check("kubelet-disk", "kubelet", kubelet.disk),
         Check("kubelet-socket", "kubelet", kubelet.kubelet_socket),

@@ -8,26 +8,26 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS
-from .context import Site
-from .findings import Finding, bad, doubt, good, skipped, some
+from .context import Context
+from .findings import Finding, fail, good, skipped, some, warn
 
 PREFIX = "SPU_"
 #: Every setting that a variable can give.
 NAMES = tuple(option.env for option in (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS))
 
 
-def settings(site: Site) -> Iterable[Finding]:
+def settings(context: Context) -> Iterable[Finding]:
     """Values that cannot be stop the daemon's start: its pod is in CrashLoopBackOff."""
-    if site.wrong_settings:
+    if context.wrong_settings:
         return [
-            bad(str(error), "correct it: the daemon does not start with it, or keeps the old")
-            for error in site.wrong_settings
+            fail(str(error), "correct it: the daemon does not start with it, or keeps the old")
+            for error in context.wrong_settings
         ]
-    chosen = sorted(name for name, given in site.given.items() if given.origin != "default")
+    chosen = sorted(name for name, given in context.given.items() if given.origin != "default")
     findings = [good(f"valid; not by default: {some(chosen, 8) or 'nothing'}")]
-    if site.by_labels:
+    if context.by_labels:
         findings.append(
-            doubt(
+            warn(
                 "parts of the configuration file hold for nodes with certain labels",
                 "the doctor does not ask the API server for labels: where such a part holds, what"
                 " it says of resources is not looked at here",
@@ -36,15 +36,15 @@ def settings(site: Site) -> Iterable[Finding]:
     return findings
 
 
-def variables(site: Site) -> Iterable[Finding]:
+def variables(context: Context) -> Iterable[Finding]:
     """Variables that look like ours and are none: mistyped, they would do nothing."""
     findings: list[Finding] = []
-    for name in sorted(site.place.environment):
+    for name in sorted(context.place.environment):
         if not name.startswith(PREFIX) or name in NAMES:
             continue
         near = get_close_matches(name, NAMES, 1)
         remedy = f"did you mean {near[0]}?" if near else "see docs/configuration.md"
-        findings.append(doubt("there is no such variable: it does nothing", remedy, name))
+        findings.append(warn("there is no such variable: it does nothing", remedy, name))
     return findings or [good("no variable of ours is mistyped")]
 
 
@@ -57,19 +57,19 @@ class Running:
     rss_kib: int | None
 
 
-def daemon(site: Site) -> Iterable[Finding]:
+def daemon(context: Context) -> Iterable[Finding]:
     """Its flags are not the doctor's: what they say has to be said again."""
-    running = list(running_daemons(site.place.root / "proc"))
+    running = list(running_daemons(context.place.root / "proc"))
     if not running:
         return [skipped("no daemon is to be seen from here (another pod, or the host)")]
     findings: list[Finding] = []
     for one in running:
         size = "" if one.rss_kib is None else f", {one.rss_kib / 1024:.0f} MiB"
         text = f"process {one.pid}{size}"
-        unsaid = [flag for flag in one.flags if flag not in site.arguments]
+        unsaid = [flag for flag in one.flags if flag not in context.arguments]
         if unsaid:
             findings.append(
-                doubt(
+                warn(
                     f"{text} was started with {' '.join(unsaid)}, the doctor was not",
                     "give the doctor the same flags, or use variables for both",
                 )

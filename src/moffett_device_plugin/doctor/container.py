@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..allocation.allocate_result import ENV_BUS_IDS
-from .context import Site
-from .findings import Finding, bad, count, doubt, good, skipped
+from .context import Context
+from .findings import Finding, count, fail, good, skipped, warn
 
 #: Seconds for opening all nodes; a driver may hang in its open.
 OPEN_TIMEOUT = 4.0
@@ -30,13 +30,13 @@ for path in sys.argv[1:]:
 """
 
 
-def container(site: Site) -> Iterable[Finding]:
-    if not site.place.in_container:
+def container(context: Context) -> Iterable[Finding]:
+    if not context.place.in_container:
         return [skipped("the doctor runs on the host itself")]
-    version = cgroup_version(site)
-    privileged = bool(site.place.capabilities >> _CAP_SYS_ADMIN & 1)
+    version = cgroup_version(context)
+    privileged = bool(context.place.capabilities >> _CAP_SYS_ADMIN & 1)
     rights = "privileged" if privileged else "without CAP_SYS_ADMIN"
-    devices = site.place.read("sys/fs/cgroup/devices/devices.list")
+    devices = context.place.read("sys/fs/cgroup/devices/devices.list")
     if version == "v1" and devices is not None:
         what = "all devices" if devices.startswith("a ") else count(
             len(devices.splitlines()), "device rule"
@@ -47,47 +47,47 @@ def container(site: Site) -> Iterable[Finding]:
     return [good(f"in a container, {rights}; cgroup {version}, whose device rules are a program")]
 
 
-def cgroup_version(site: Site) -> str:
-    mounts = site.place.read("proc/self/mountinfo") or ""
+def cgroup_version(context: Context) -> str:
+    mounts = context.place.read("proc/self/mountinfo") or ""
     types = {line.partition(" - ")[2].split(" ", 1)[0] for line in mounts.splitlines()}
     if "cgroup" in types:
         return "v1"
     return "v2" if "cgroup2" in types else "unknown"
 
 
-def device_access(site: Site) -> Iterable[Finding]:
+def device_access(context: Context) -> Iterable[Finding]:
     """Opens each node that this container should be able to use."""
-    if site.simulated:
+    if context.simulated:
         return [skipped("simulated devices have no nodes of their own")]
-    if not site.place.in_container:
+    if not context.place.in_container:
         return [skipped("the doctor runs on the host itself: no device cgroup is in the way")]
-    if not site.options.open_nodes:
+    if not context.options.open_nodes:
         return [skipped("not to be tried (--no-open)")]
-    wanted = expected_nodes(site)
+    wanted = expected_nodes(context)
     if not wanted:
         return [skipped("there are no device nodes to try")]
-    seen = {path: str(site.on_host(path)) for path in wanted}
+    seen = {path: str(context.on_host(path)) for path in wanted}
     answers = open_all(list(seen.values()))
-    owner = bool(site.place.environment.get(ENV_BUS_IDS))
+    owner = bool(context.place.environment.get(ENV_BUS_IDS))
     findings = [
         finding
         for path, local in seen.items()
-        if (finding := _judge(path, answers.get(local), owner=owner)) is not None
+        if (finding := _evaluate(path, answers.get(local), owner=owner)) is not None
     ]
     return findings or [good(f"{count(len(wanted), 'device node')} can be opened")]
 
 
-def expected_nodes(site: Site) -> Sequence[str]:
+def expected_nodes(context: Context) -> Sequence[str]:
     """The nodes of all devices; in a pod with SPUs of its own, of those alone."""
-    given = site.place.environment.get(ENV_BUS_IDS, "")
+    given = context.place.environment.get(ENV_BUS_IDS, "")
     own = {part for part in given.split(",") if part}
     nodes = [
         node.host_path
-        for device in site.state.snapshot.devices
+        for device in context.state.snapshot.devices
         if device.present and (not own or device.id in own)
         for node in device.function.nodes
     ]
-    nodes += [node.host_path for node in site.state.snapshot.control_nodes]
+    nodes += [node.host_path for node in context.state.snapshot.control_nodes]
     return list(dict.fromkeys(nodes))
 
 
@@ -114,31 +114,31 @@ def _what_came(process: subprocess.Popen[str]) -> str:
         return ""
 
 
-def _judge(path: str, number: int | None, *, owner: bool) -> Finding | None:
+def _evaluate(path: str, number: int | None, *, owner: bool) -> Finding | None:
     """`owner` is whether this container was given devices: only then must it work."""
     if number in (0, errno.EBUSY):  # taken by somebody, so it may be opened
         return None
     if number is None:
         text = "opening it hangs: the driver does not answer"
-        return bad(text, "look at the kernel's log (dmesg); reboot the card", path)
+        return fail(text, "look at the kernel's log (dmesg); reboot the card", path)
     found = f"{os.strerror(number)} ({errno.errorcode.get(number, number)})"
     match number:
         case errno.EPERM:
             text = f"{found}: the container's device cgroup does not allow it"
             if not owner:
                 needless = "nothing in the plugin's own pod, which opens no device"
-                return doubt(text, f"{needless}; in others, ask for moffett.ai/spu", path)
+                return warn(text, f"{needless}; in others, ask for moffett.ai/spu", path)
             remedy = "restart the pod: its cgroup does not have the devices that it was given"
-            return bad(text, remedy, path)
+            return fail(text, remedy, path)
         case errno.EACCES:
-            return bad(
+            return fail(
                 f"{found}: the node's own permissions, or SELinux, forbid it",
                 "run as root or with the node's group; with SELinux, setsebool -P"
                 " container_use_devices on",
                 path,
             )
         case errno.ENXIO | errno.ENODEV:
-            return bad(
+            return fail(
                 f"{found}: the driver has no device behind the node",
                 "it is left over from before the card was rebooted: restart the pod; on the host,"
                 " look at udev and the kernel's log",
@@ -148,6 +148,6 @@ def _judge(path: str, number: int | None, *, owner: bool) -> Finding | None:
             text = f"{found}: this container's /dev has no such node"
             if not owner:
                 needless = "nothing in the plugin's own pod, which takes nodes from sysfs"
-                return doubt(text, needless, path)
-            return bad(text, "restart the pod: its /dev is as old as the pod is", path)
-    return bad(found, "look at the kernel's log (dmesg)", path)
+                return warn(text, needless, path)
+            return fail(text, "restart the pod: its /dev is as old as the pod is", path)
+    return fail(found, "look at the kernel's log (dmesg)", path)

@@ -10,17 +10,17 @@ from pathlib import Path
 from ..devices.health.policy import HealthPolicy
 from ..devices.state import NodeState
 from ..podresources.client import SOCKET
-from ..resources.conflicts import hold_back
-from ..resources.device_list_strategy import Delivery
-from ..resources.pools import Division, Resource, divide
+from ..resources.conflicts import mark_conflicts
+from ..resources.device_list_strategy import DeviceListStrategy
+from ..resources.pools import Resource, ResourcePool, build_pools
 from ..runtime.errors import ConfigurationError
-from ..settings.options import Given
+from ..settings.options import RawValue
 from ..settings.settings import HardwareSettings
 from .holders import Held
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Environment:
     """Where this process runs. `root` is its own root directory, for tests another."""
 
     root: Path = Path("/")
@@ -62,7 +62,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Context:
     """All that is known before the first check.
 
     `state_error` says why `state` is not all that it should be. `wrong_settings` are
@@ -75,15 +75,15 @@ class Site:
     kubelet_dir: Path
     pod_resources: Path = SOCKET
     resources: tuple[Resource, ...] = (Resource(),)
-    delivery: Delivery = field(default_factory=Delivery)
+    device_list_strategy: DeviceListStrategy = field(default_factory=DeviceListStrategy)
     cdi_dir: Path = Path("/var/run/cdi")
     state: NodeState = field(default_factory=NodeState)
     state_error: str | None = None
     held: Held = field(default_factory=Held)
-    place: Place = field(default_factory=Place)
+    place: Environment = field(default_factory=Environment)
     options: Options = Options()
     wrong_settings: tuple[ConfigurationError, ...] = ()
-    given: Mapping[str, Given] = field(default_factory=dict)
+    given: Mapping[str, RawValue] = field(default_factory=dict)
     by_labels: bool = False  # parts of the file hold for some labels, which are not known
     arguments: Sequence[str] = ()  # what the doctor itself was given
 
@@ -99,8 +99,8 @@ class Site:
         """Where a path of the host's is seen from here."""
         return self.hardware.host_root / path.lstrip("/")
 
-    def divisions(self) -> tuple[Division, ...]:
+    def pools(self) -> tuple[ResourcePool, ...]:
         """What should be advertised now, as the daemon would."""
         devices = self.state.snapshot.devices
-        divisions, _ = divide(self.state, self.resources)
-        return tuple(hold_back(division, self.held.units, devices) for division in divisions)
+        pools, _ = build_pools(self.state, self.resources)
+        return tuple(mark_conflicts(pool, self.held.units, devices) for pool in pools)

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 from ..hardware.mounts import file_system_of
 from .bus import NO_CARDS
-from .context import Site
-from .findings import Finding, bad, count, doubt, good, skipped, some
+from .context import Context
+from .findings import Finding, count, fail, good, skipped, some, warn
 
 #: A driver that hands the device to a virtual machine.
 PASS_THROUGH = frozenset({"vfio-pci", "pci-stub"})
 
 
-def driver(site: Site) -> Iterable[Finding]:
-    present = [device for device in site.state.snapshot.devices if device.present]
+def driver(context: Context) -> Iterable[Finding]:
+    present = [device for device in context.state.snapshot.devices if device.present]
     if not present:
         return [skipped(NO_CARDS)]
     findings: list[Finding] = []
@@ -23,7 +23,7 @@ def driver(site: Site) -> Iterable[Finding]:
         name = device.function.driver
         if name is None:
             findings.append(
-                bad(
+                fail(
                     "no driver is bound to it",
                     "load SOLA's driver on the host and look at the kernel's log (dmesg);"
                     " after a kernel update, install SOLA again",
@@ -32,7 +32,7 @@ def driver(site: Site) -> Iterable[Finding]:
             )
         elif name in PASS_THROUGH:
             findings.append(
-                bad(
+                fail(
                     f"{name} is bound to it: it is set aside for a virtual machine",
                     f"unbind it from {name}, or leave it out",
                     device.id,
@@ -43,22 +43,22 @@ def driver(site: Site) -> Iterable[Finding]:
         return findings
     if len(names) > 1:
         text = f"devices have different drivers: {some(sorted(map(str, names)))}"
-        return [doubt(text, "let SOLA's driver have all of them")]
-    version = site.state.snapshot.driver_version
+        return [warn(text, "let SOLA's driver have all of them")]
+    version = context.state.snapshot.driver_version
     told = f", version {version}" if version else ""
     return [good(f"{names.pop()} is bound to {count(len(present), 'device')}{told}")]
 
 
-def nodes(site: Site) -> Iterable[Finding]:
+def nodes(context: Context) -> Iterable[Finding]:
     """Every device has a character device, and the host's /dev has its node."""
-    present = [device for device in site.state.snapshot.devices if device.present]
+    present = [device for device in context.state.snapshot.devices if device.present]
     if not present:
         return [skipped(NO_CARDS)]
     findings: list[Finding] = []
     for device in present:
         if not device.function.nodes:
             findings.append(
-                bad(
+                fail(
                     "sysfs shows no character device for it",
                     "look at the kernel's log: the driver is bound and failed, or is not bound",
                     device.id,
@@ -66,7 +66,7 @@ def nodes(site: Site) -> Iterable[Finding]:
             )
         elif device.function.missing_nodes:
             findings.append(
-                bad(
+                fail(
                     f"{', '.join(device.function.missing_nodes)} is missing from the host's /dev",
                     "look at udev (udevadm info, journalctl -u systemd-udevd); udevadm trigger",
                     device.id,
@@ -75,28 +75,28 @@ def nodes(site: Site) -> Iterable[Finding]:
     if findings:
         return findings
     number = sum(len(device.function.nodes) for device in present)
-    shared = len(site.state.snapshot.control_nodes)
+    shared = len(context.state.snapshot.control_nodes)
     text = f"{count(number, 'node')} of {count(len(present), 'device')}"
     return [good(text + (f", and {count(shared, 'node')} that all share" if shared else ""))]
 
 
-def dev(site: Site) -> Iterable[Finding]:
+def dev(context: Context) -> Iterable[Finding]:
     """Whether this /dev is the host's. A container's is a copy made when it started."""
-    if site.simulated:
+    if context.simulated:
         return [skipped("simulated devices have no nodes of their own")]
-    wanted = [node for device in site.state.snapshot.devices for node in device.function.nodes]
+    wanted = [node for device in context.state.snapshot.devices for node in device.function.nodes]
     if not wanted:
         return [skipped("there are no device nodes to look for")]
-    folder = site.on_host("/dev")
-    mounts = site.place.read("proc/self/mountinfo") or ""
+    folder = context.on_host("/dev")
+    mounts = context.place.read("proc/self/mountinfo") or ""
     if file_system_of(folder, mounts) == "devtmpfs":
         return [good(f"{folder} is the host's own: nodes come and go in it")]
-    absent = [node.host_path for node in wanted if not site.on_host(node.host_path).exists()]
+    absent = [node.host_path for node in wanted if not context.on_host(node.host_path).exists()]
     if not absent:
         text = f"{folder} is a copy and has all {count(len(wanted), 'node')} for the moment"
         return [good(text)]
     return [
-        doubt(
+        warn(
             f"{folder} is a copy made when this container started, without {some(absent)}",
             "nothing for the plugin, which takes nodes from sysfs; to see the host's own here,"
             " mount its / and set SPU_HOST_ROOT to where",
@@ -104,16 +104,16 @@ def dev(site: Site) -> Iterable[Finding]:
     ]
 
 
-def node_permissions(site: Site) -> Iterable[Finding]:
+def node_permissions(context: Context) -> Iterable[Finding]:
     """Containers run by others than root need more than the owner's permission."""
-    if site.simulated:
+    if context.simulated:
         return [skipped("simulated devices have no nodes of their own")]
     closed: list[str] = []
     looked_at = 0
-    for device in site.state.snapshot.devices:
+    for device in context.state.snapshot.devices:
         for node in device.function.nodes:
             try:
-                mode = site.on_host(node.host_path).stat().st_mode
+                mode = context.on_host(node.host_path).stat().st_mode
             except OSError:
                 continue
             looked_at += 1
@@ -123,7 +123,7 @@ def node_permissions(site: Site) -> Iterable[Finding]:
         return [skipped("no device node is to be seen from here")]
     if closed:
         return [
-            doubt(
+            warn(
                 f"{some(closed)}: not for every user",
                 "nothing for containers that run as root; for others, a udev rule with"
                 ' MODE="0666", or device_ownership_from_security_context in containerd or CRI-O',
@@ -132,15 +132,15 @@ def node_permissions(site: Site) -> Iterable[Finding]:
     return [good(f"every user may open {count(looked_at, 'node')}")]
 
 
-def firmware(site: Site) -> Iterable[Finding]:
+def firmware(context: Context) -> Iterable[Finding]:
     """mx-smi lists a device from when its firmware is loaded."""
-    present = [device for device in site.state.snapshot.devices if device.present]
+    present = [device for device in context.state.snapshot.devices if device.present]
     if not present:
         return [skipped(NO_CARDS)]
     waiting = [device for device in present if device.listed is False]
     if waiting:
         return [
-            bad(
+            fail(
                 "mx-smi works and does not list it: its firmware is not loaded",
                 "wait 20 s after boot; then on the host: systemctl status mx-daemon,"
                 " mx-mft status N (Mode: Bootloader is firmware not loaded)",

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..devices.monitor import Monitor
-from ..hardware.factory import choose_hardware
-from ..resources.device_list_strategy import Delivery
+from ..hardware.factory import create_hardware
+from ..resources.device_list_strategy import DeviceListStrategy
 from ..resources.pools import Resource
 from ..runtime.errors import ConfigurationError
 from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, SERVE_OPTIONS, Values
 from ..settings.settings import hardware_settings, health_policy, resources
-from .context import Options, Place, Site
+from .context import Context, Environment, Options
 from .holders import Held, ask_holders, socket_of
 from .run import start
 
@@ -32,7 +32,7 @@ _KUBELET_DIR, _NODE_NAME, _STRATEGIES, _CDI_DIR = (
 
 def examine(
     arguments: argparse.Namespace, environment: Mapping[str, str], words: Sequence[str]
-) -> Site:
+) -> Context:
     """Raises ConfigurationError for a wrong flag. What else is wrong becomes a finding:
     it is what keeps the daemon from starting, and the doctor must not share its fate."""
     wrong: list[ConfigurationError] = []
@@ -43,22 +43,22 @@ def examine(
     except ConfigurationError as error:
         wrong.append(error)
         offered = (Resource(),)
-    site = Site(
+    context = Context(
         hardware=hardware_settings(values),
         policy=health_policy(values),
         kubelet_dir=values[_KUBELET_DIR],
         pod_resources=socket_of(values),
         resources=offered,
-        delivery=Delivery(values[_STRATEGIES]),
+        device_list_strategy=DeviceListStrategy(values[_STRATEGIES]),
         cdi_dir=values[_CDI_DIR],
-        place=Place(environment=dict(environment), uid=os.geteuid()),
+        place=Environment(environment=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),
         wrong_settings=tuple(wrong),
         given={option.env: values.given(option) for option in ALL_OPTIONS},
         by_labels=by_labels,
         arguments=words,
     )
-    return _looked_at(site)
+    return _looked_at(context)
 
 
 def _right_variables(
@@ -102,23 +102,23 @@ def _with_file(values: Values, wrong: list[ConfigurationError]) -> tuple[Values,
     return here, file.needs_labels
 
 
-def _looked_at(site: Site) -> Site:
+def _looked_at(context: Context) -> Context:
     """With the node's state, and who holds its devices, as far as they can be had."""
-    asked = start(lambda: asyncio.run(ask_holders(site.pod_resources)), HOLDERS_DEADLINE)
-    monitor = Monitor(choose_hardware(site.hardware), site.policy, time.monotonic)
+    asked = start(lambda: asyncio.run(ask_holders(context.pod_resources)), HOLDERS_DEADLINE)
+    monitor = Monitor(create_hardware(context.hardware), context.policy, time.monotonic)
     error: str | None = None
     try:
-        start(monitor.look, LOOK_DEADLINE).result()
+        start(monitor.rescan, LOOK_DEADLINE).result()
     except TimeoutError:
-        error = f"a look at the bus ({site.sys}) did not end in {LOOK_DEADLINE:g} s"
+        error = f"a look at the bus ({context.sys}) did not end in {LOOK_DEADLINE:g} s"
     else:
         # As many runs as it may take to find out how it wants to be asked.
         try:
-            start(lambda: asyncio.run(monitor.ask_smi()), 6 * site.hardware.smi_timeout).result()
+            start(lambda: asyncio.run(monitor.ask_smi()), 6 * context.hardware.smi_timeout).result()
         except TimeoutError:
             error = "mx-smi did not come to an end"
     try:
         held = asked.result()
     except TimeoutError:
         held = Held(why_not="no answer in time")
-    return replace(site, state=monitor.state.value, state_error=error, held=held)
+    return replace(context, state=monitor.state.value, state_error=error, held=held)

@@ -22,7 +22,7 @@ from ..hardware.mxsmi import ALL_FIELDS
 from ..hardware.smi_command import FIELD_STYLES
 from .configuration import PREFIX
 from .container import cgroup_version
-from .context import Site
+from .context import Context
 from .findings import Finding
 from .report import as_json
 from .tools import STYLES, ask, launch
@@ -42,26 +42,28 @@ _PACKAGES = ("h11", "hpack", "prometheus-client", "protobuf", "PyYAML", "rich")
 _LINES = 2000
 
 
-def gather(site: Site, findings: Sequence[Finding], log: Path | None) -> Iterator[tuple[str, str]]:
+def gather(
+    context: Context, findings: Sequence[Finding], log: Path | None
+) -> Iterator[tuple[str, str]]:
     """One file after the other, the findings first: they matter most."""
     yield "doctor.json", as_json(findings)
-    yield "versions.json", json.dumps(_versions(site), indent=2)
-    devices = [describe(device, site.state) for device in site.state.snapshot.devices]
+    yield "versions.json", json.dumps(_versions(context), indent=2)
+    devices = [describe(device, context.state) for device in context.state.snapshot.devices]
     yield "devices.json", json.dumps(devices, indent=2)
-    yield "settings.json", json.dumps(_settings(site), indent=2, default=sorted)
-    yield "holders.json", json.dumps(_holders(site), indent=2)
-    yield "kubelet-dir.txt", _listing(site.kubelet_dir)
-    yield "mounts.txt", _mounts(site)
-    yield "os-release.txt", _text(site.on_host("/etc/os-release"))
-    yield "modules.txt", _modules(site)
-    if not site.simulated:
-        yield from _sysfs(site)
-        yield from _mx_smi(site)
+    yield "settings.json", json.dumps(_settings(context), indent=2, default=sorted)
+    yield "holders.json", json.dumps(_holders(context), indent=2)
+    yield "kubelet-dir.txt", _listing(context.kubelet_dir)
+    yield "mounts.txt", _mounts(context)
+    yield "os-release.txt", _text(context.on_host("/etc/os-release"))
+    yield "modules.txt", _modules(context)
+    if not context.simulated:
+        yield from _sysfs(context)
+        yield from _mx_smi(context)
     if log is not None:
         yield "log.txt", last_lines(log)
 
 
-def _versions(site: Site) -> dict[str, Any]:
+def _versions(context: Context) -> dict[str, Any]:
     kernel = platform.uname()
     return {
         "plugin": __version__,
@@ -69,29 +71,30 @@ def _versions(site: Site) -> dict[str, Any]:
         "packages": {name: _installed(name) for name in _PACKAGES},
         "kernel": f"{kernel.release} {kernel.version} {kernel.machine}",
         "sola": {
-            "mx-smi": site.state.snapshot.smi_sola_version,
-            "installed": site.state.snapshot.installed_sola_version,
+            "mx-smi": context.state.snapshot.smi_sola_version,
+            "installed": context.state.snapshot.installed_sola_version,
         },
-        "driver": site.state.snapshot.driver_version,
-        "in_container": site.place.in_container,
-        "capabilities": f"{site.place.capabilities:016x}",
-        "uid": site.place.uid,
-        "cgroup": cgroup_version(site),
+        "driver": context.state.snapshot.driver_version,
+        "in_container": context.place.in_container,
+        "capabilities": f"{context.place.capabilities:016x}",
+        "uid": context.place.uid,
+        "cgroup": cgroup_version(context),
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
-def _settings(site: Site) -> dict[str, Any]:
+def _settings(context: Context) -> dict[str, Any]:
     """Every setting with where it comes from. Of the environment, `SPU_*` alone: nothing
     else of it is ours to show."""
-    environment = site.place.environment
+    environment = context.place.environment
     return {
         "effective": {
-            name: {"value": given.text, "from": given.origin} for name, given in site.given.items()
+            name: {"value": given.text, "from": given.origin}
+            for name, given in context.given.items()
         },
         "variables": {n: v for n, v in sorted(environment.items()) if n.startswith(PREFIX)},
-        "resources": [asdict(resource) for resource in site.resources],
-        "wrong": [str(error) for error in site.wrong_settings],
+        "resources": [asdict(resource) for resource in context.resources],
+        "wrong": [str(error) for error in context.wrong_settings],
     }
 
 
@@ -102,15 +105,15 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _holders(site: Site) -> dict[str, Any]:
+def _holders(context: Context) -> dict[str, Any]:
     return {
-        "why_not": site.held.why_not,
+        "why_not": context.held.why_not,
         "units": {
             resource: {
                 unit: [f"{h.namespace}/{h.pod}/{h.container}" for h in holders]
                 for unit, holders in units.items()
             }
-            for resource, units in site.held.units.items()
+            for resource, units in context.held.units.items()
         },
     }
 
@@ -135,8 +138,8 @@ def _listing(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mounts(site: Site) -> str:
-    mounts = site.place.read("proc/self/mountinfo") or ""
+def _mounts(context: Context) -> str:
+    mounts = context.place.read("proc/self/mountinfo") or ""
     chosen = [
         line
         for line in mounts.splitlines()
@@ -146,21 +149,21 @@ def _mounts(site: Site) -> str:
     return "\n".join(chosen) + "\n"
 
 
-def _modules(site: Site) -> str:
+def _modules(context: Context) -> str:
     """The lines of the drivers that are bound, and of what they depend on by name."""
-    bound = {d.function.driver for d in site.state.snapshot.devices if d.function.driver}
+    bound = {d.function.driver for d in context.state.snapshot.devices if d.function.driver}
     names = {name.replace("-", "_") for name in bound}
     names |= {
-        os.path.basename(os.path.realpath(site.sys / f"bus/pci/drivers/{name}/module"))  # noqa: PTH119
+        os.path.basename(os.path.realpath(context.sys / f"bus/pci/drivers/{name}/module"))  # noqa: PTH119
         for name in bound
     }
     modules = _text(Path("/proc/modules")).splitlines()
     return "\n".join(line for line in modules if line.split(" ", 1)[0] in names) + "\n"
 
 
-def _sysfs(site: Site) -> Iterator[tuple[str, str]]:
-    for device in site.state.snapshot.devices:
-        folder = site.sys / "bus/pci/devices" / device.id
+def _sysfs(context: Context) -> Iterator[tuple[str, str]]:
+    for device in context.state.snapshot.devices:
+        folder = context.sys / "bus/pci/devices" / device.id
         lines = [f"path: {os.path.realpath(folder)}"]
         for name in ATTRIBUTES:
             value = sysfs.read_text(f"{folder}/{name}")
@@ -176,15 +179,15 @@ def _hex(data: bytes, at: int) -> str:
     return f"    {at:02x}: {data[at : at + 16].hex(' ')}"
 
 
-def _mx_smi(site: Site) -> Iterator[tuple[str, str]]:
-    launched = launch(site)
+def _mx_smi(context: Context) -> Iterator[tuple[str, str]]:
+    launched = launch(context)
     if launched is None:
         return
-    deadline = site.hardware.smi_timeout
+    deadline = context.hardware.smi_timeout
     for style, name in zip(FIELD_STYLES, STYLES, strict=True):
         answer = ask(launched, ("select", *style(ALL_FIELDS)), deadline)
-        kind = "-".join(name.split())
-        yield f"mx-smi/select{STYLES.index(name)}.txt", _run(kind, answer.error, answer.output)
+        type = "-".join(name.split())
+        yield f"mx-smi/select{STYLES.index(name)}.txt", _run(type, answer.error, answer.output)
         if answer.error is None or not answer.ended:
             break
     answer = ask(launched, ("query",), deadline)

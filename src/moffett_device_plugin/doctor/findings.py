@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .context import Site
+    from .context import Context
 
 
 class Level(StrEnum):
@@ -36,11 +36,11 @@ def good(found: str, subject: str = "") -> Finding:
     return Finding(Level.PASS, found, subject=subject)
 
 
-def doubt(found: str, remedy: str, subject: str = "") -> Finding:
+def warn(found: str, remedy: str, subject: str = "") -> Finding:
     return Finding(Level.WARN, found, remedy, subject)
 
 
-def bad(found: str, remedy: str, subject: str = "") -> Finding:
+def fail(found: str, remedy: str, subject: str = "") -> Finding:
     return Finding(Level.FAIL, found, remedy, subject)
 
 
@@ -55,7 +55,7 @@ class Check:
 
     name: str
     layer: str
-    look: Callable[[Site], Iterable[Finding]]
+    look: Callable[[Context], Iterable[Finding]]
     deadline: float | None = None
 
 

@@ -8,27 +8,27 @@ from ..devices.health.evaluate import RECOVERING
 from ..devices.health.reasons import Reason, Severity
 from ..devices.health.rules import RULES
 from .bus import NO_CARDS
-from .context import Site
-from .findings import Finding, bad, count, doubt, good, skipped, some
+from .context import Context
+from .findings import Finding, count, fail, good, skipped, some, warn
 
 #: What to do about each reason.
 REMEDIES = {rule.code: rule.remedy for rule in RULES} | {RECOVERING: "wait"}
 
 
-def verdicts(site: Site) -> Iterable[Finding]:
-    devices = site.state.snapshot.devices
+def health_statuses(context: Context) -> Iterable[Finding]:
+    devices = context.state.snapshot.devices
     if not devices:
         return [skipped(NO_CARDS)]
     affected: dict[Reason, list[str]] = {}  # one line for what all devices suffer from
     for device in devices:
-        for reason in site.state.verdicts[device.id].reasons:
+        for reason in context.state.health_statuses[device.id].reasons:
             affected.setdefault(reason, []).append(device.id)
     findings: list[Finding] = []
     for reason, ids in affected.items():
-        make = bad if reason.severity is Severity.UNHEALTHY else doubt
+        make = fail if reason.severity is Severity.UNHEALTHY else warn
         remedy = REMEDIES[reason.code]
         findings.append(make(f"{reason.code}: {reason.message}", remedy, some(ids)))
-    healthy = sum(site.state.healthy(device.id) for device in devices)
+    healthy = sum(context.state.healthy(device.id) for device in devices)
     if findings:
         return findings
     return [good(f"{count(healthy, 'device')} healthy, of {len(devices)}")]

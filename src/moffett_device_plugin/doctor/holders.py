@@ -9,7 +9,7 @@ from pathlib import Path
 from ..devices.cards import cards_of
 from ..devices.inventory import Snapshot
 from ..podresources.client import SOCKET, Holder, Holders, PodResourcesError, list_holders
-from ..resources.pools import base_of
+from ..resources.pools import strip_replica
 from ..settings.options import SERVE_OPTIONS, Values
 
 KUBELET_DIR, POD_RESOURCES = (
@@ -49,7 +49,7 @@ def by_device(held: Held, snapshot: Snapshot) -> Mapping[str, tuple[Holder, ...]
     found: dict[str, dict[Holder, None]] = {}
     for units in held.units.values():
         for unit_id, holders in units.items():
-            base = base_of(unit_id)
+            base = strip_replica(unit_id)
             for device_id in devices.get(base) or cards.get(base, ()):
                 found.setdefault(device_id, {}).update(dict.fromkeys(holders))
     return {device_id: tuple(holders) for device_id, holders in found.items()}
@@ -65,7 +65,7 @@ def strays(
         unit_id: holders
         for resource in resources
         for unit_id, holders in held.units.get(resource, {}).items()
-        if base_of(unit_id) not in known
+        if strip_replica(unit_id) not in known
     }
 
 

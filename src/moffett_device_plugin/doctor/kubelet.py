@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..api import KUBELET_SOCKET
-from .context import Site
-from .findings import Finding, bad, count, doubt, good, skipped
+from .context import Context
+from .findings import Finding, count, fail, good, skipped, warn
 
 #: Less free than this, and the kubelet soon fails to write its checkpoint.
 LEAST_FREE = 32 * 1024 * 1024
@@ -18,13 +18,13 @@ CONNECT_TIMEOUT = 2.0
 _MOUNT = "mount the host's /var/lib/kubelet/device-plugins, as the manifests do"
 
 
-def directory(site: Site) -> Iterable[Finding]:
-    folder = site.kubelet_dir
+def directory(context: Context) -> Iterable[Finding]:
+    folder = context.kubelet_dir
     try:
         status = folder.stat()
     except FileNotFoundError:
         return [
-            bad(
+            fail(
                 f"{folder} is not there",
                 f"in a container: {_MOUNT}; on the host: is a kubelet installed, and is its"
                 " --root-dir another (then set --kubelet-dir)?",
@@ -32,21 +32,21 @@ def directory(site: Site) -> Iterable[Finding]:
         ]
     except OSError as error:
         remedy = "run the doctor as root, as the daemon runs"
-        return [bad(f"{folder}: {error.strerror}", remedy)]
+        return [fail(f"{folder}: {error.strerror}", remedy)]
     if not stat.S_ISDIR(status.st_mode):
-        return [bad(f"{folder} is not a directory", "name the directory with --kubelet-dir")]
+        return [fail(f"{folder} is not a directory", "name the directory with --kubelet-dir")]
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
         why = "it is mounted read-only" if read_only else f"user {os.geteuid()} may not write there"
         remedy = "mount it writable (no readOnly: true)" if read_only else "run it as root"
-        return [bad(f"{folder}: {why}, so that the plugin cannot make its socket", remedy)]
+        return [fail(f"{folder}: {why}, so that the plugin cannot make its socket", remedy)]
     return [good(f"{folder} is there and can be written to")]
 
 
-def kubelet_socket(site: Site) -> Iterable[Finding]:
-    path = site.kubelet_dir / KUBELET_SOCKET
-    if not site.kubelet_dir.is_dir():
-        return [skipped(f"there is no {site.kubelet_dir}")]
+def kubelet_socket(context: Context) -> Iterable[Finding]:
+    path = context.kubelet_dir / KUBELET_SOCKET
+    if not context.kubelet_dir.is_dir():
+        return [skipped(f"there is no {context.kubelet_dir}")]
     error = connect_error(path)
     if error is None:
         return [good(f"somebody listens on {path}")]
@@ -62,7 +62,7 @@ def kubelet_socket(site: Site) -> Iterable[Finding]:
             remedy = "run it as root; with SELinux, as privileged or with a type that may connect"
         case _:
             remedy = "look at the kubelet's log on the host"
-    return [bad(f"{path}: {error.strerror or error}", remedy)]
+    return [fail(f"{path}: {error.strerror or error}", remedy)]
 
 
 def connect_error(path: Path) -> OSError | None:
@@ -76,35 +76,35 @@ def connect_error(path: Path) -> OSError | None:
     return None
 
 
-def disk(site: Site) -> Iterable[Finding]:
+def disk(context: Context) -> Iterable[Finding]:
     """A full disk: no sockets, and a checkpoint that the kubelet cannot write."""
     try:
-        free = os.statvfs(site.kubelet_dir)
+        free = os.statvfs(context.kubelet_dir)
     except OSError as error:
-        return [skipped(f"{site.kubelet_dir}: {error.strerror}")]
+        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
     room = free.f_bavail * free.f_frsize
     remedy = "make room on the host: without it the kubelet can write no checkpoint"
     if free.f_files and not free.f_favail:
-        return [bad(f"no inode is left for {site.kubelet_dir}", remedy)]
+        return [fail(f"no inode is left for {context.kubelet_dir}", remedy)]
     if not room:
-        return [bad(f"the disk of {site.kubelet_dir} is full", remedy)]
+        return [fail(f"the disk of {context.kubelet_dir} is full", remedy)]
     mib = room // (1024 * 1024)
     if room < LEAST_FREE:
-        return [doubt(f"{mib} MiB are left on the disk of {site.kubelet_dir}", remedy)]
-    return [good(f"{mib} MiB are left on the disk of {site.kubelet_dir}")]
+        return [warn(f"{mib} MiB are left on the disk of {context.kubelet_dir}", remedy)]
+    return [good(f"{mib} MiB are left on the disk of {context.kubelet_dir}")]
 
 
-def stale_sockets(site: Site) -> Iterable[Finding]:
+def stale_sockets(context: Context) -> Iterable[Finding]:
     """Sockets of plugins that have ended. A kubelet removes them when it starts."""
     try:
-        found = sockets_in(site.kubelet_dir)
+        found = sockets_in(context.kubelet_dir)
     except OSError as error:
-        return [skipped(f"{site.kubelet_dir}: {error.strerror}")]
+        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
     others = [path for path in found if path.name != KUBELET_SOCKET]
     stale = [p for p in others if isinstance(connect_error(p), ConnectionRefusedError)]
     if stale:
         return [
-            doubt(
+            warn(
                 "nobody listens on it: its plugin was killed or is restarting",
                 "nothing if that plugin comes back; the kubelet removes it at its next start",
                 path.name,

@@ -12,56 +12,56 @@ from google.protobuf.message import DecodeError
 
 from .. import api
 from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..deviceplugin.socket_names import copy_of, socket_prefix
+from ..deviceplugin.socket_names import instance_of, socket_prefix
 from ..grpc.client import Channel
 from ..grpc.messages import StatusError
 from ..resources.pools import DEFAULT_RESOURCE
-from .context import Site
-from .findings import Finding, bad, count, doubt, good, skipped, some
+from .context import Context
+from .findings import Finding, count, fail, good, skipped, some, warn
 from .kubelet import connect_error, sockets_in
 
 CALL_TIMEOUT = 2.0
 _LOG = "look at the daemon's log (kubectl logs) for waiting-for-kubelet"
 
 
-def expected_names(site: Site) -> tuple[str, ...]:
+def expected_names(context: Context) -> tuple[str, ...]:
     """What this node advertises, as far as its configuration tells; sorted."""
-    names = {division.name for division in site.divisions()}
-    names |= {resource.name for resource in site.resources if resource.name is not None}
+    names = {pool.name for pool in context.pools()}
+    names |= {resource.name for resource in context.resources if resource.name is not None}
     return tuple(sorted(names))
 
 
-def plugin(site: Site) -> Iterable[Finding]:
+def plugin(context: Context) -> Iterable[Finding]:
     """One living copy for each resource, and it answers as the kubelet would ask."""
     try:
-        sockets = sockets_in(site.kubelet_dir)
+        sockets = sockets_in(context.kubelet_dir)
     except OSError as error:
-        return [skipped(f"{site.kubelet_dir}: {error.strerror}")]
+        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
     findings: list[Finding] = []
-    for name in expected_names(site):
+    for name in expected_names(context):
         own = [path for path in sockets if path.name.startswith(socket_prefix(name))]
         alive = [path for path in own if connect_error(path) is None]
         if not alive:
-            findings.append(_absent(name, site, dead=len(own)))
+            findings.append(_absent(name, context, dead=len(own)))
             continue
-        copies = sorted({copy_of(path.name) for path in alive})
+        copies = sorted({instance_of(path.name) for path in alive})
         if len(copies) > 1:
             findings.append(
-                doubt(
+                warn(
                     f"{len(copies)} copies of the plugin serve it: {some(copies)}",
                     "nothing during a rolling update; else delete the DaemonSet that is too many",
                     name,
                 )
             )
-        findings += [_answer(name, path, site) for path in alive]
+        findings += [_answer(name, path, context) for path in alive]
     return findings or [skipped("no resource is configured")]
 
 
-def _absent(name: str, site: Site, dead: int) -> Finding:
-    if not site.state.snapshot.devices:
+def _absent(name: str, context: Context, dead: int) -> Finding:
+    if not context.state.snapshot.devices:
         return skipped("a node without cards advertises nothing", subject=name)
     text = "no plugin serves it" + (f" ({count(dead, 'dead socket')})" if dead else "")
-    return bad(
+    return fail(
         text,
         "is the DaemonSet's pod running on this node (kubectl get pods -o wide)? If it is,"
         " does it have the same --resource-name and --kubelet-dir? " + _LOG,
@@ -69,12 +69,12 @@ def _absent(name: str, site: Site, dead: int) -> Finding:
     )
 
 
-def _answer(name: str, path: Path, site: Site) -> Finding:
+def _answer(name: str, path: Path, context: Context) -> Finding:
     began = time.monotonic()
     try:
-        text = asyncio.run(_ask(path, listed=site.options.list_and_watch))
+        text = asyncio.run(_ask(path, listed=context.options.list_and_watch))
     except (OSError, StatusError, DecodeError, TimeoutError) as error:
-        return bad(
+        return fail(
             f"{path.name} does not answer: {str(error) or 'no answer in time'}",
             "look at the daemon's log and restart its pod; if it comes back, report it",
             name,
@@ -107,10 +107,10 @@ async def _ask(path: Path, *, listed: bool) -> str:
     return text
 
 
-def registration(site: Site) -> Iterable[Finding]:
+def registration(context: Context) -> Iterable[Finding]:
     """What the kubelet wrote down of our resources, against what they should be."""
-    path = site.kubelet_dir / api.KUBELET_CHECKPOINT
-    if not site.state.snapshot.devices:
+    path = context.kubelet_dir / api.KUBELET_CHECKPOINT
+    if not context.state.snapshot.devices:
         return [skipped("a node without cards advertises nothing")]
     try:
         known = registered_units(path.read_bytes())
@@ -120,12 +120,12 @@ def registration(site: Site) -> Iterable[Finding]:
         return [skipped(f"{path}: it is for root only", "run the doctor as root")]
     except (OSError, ValueError) as error:
         remedy = "a damaged checkpoint: delete it and restart the kubelet"
-        return [doubt(f"{path}: {error}", remedy)]
+        return [warn(f"{path}: {error}", remedy)]
     findings: list[Finding] = []
-    for division in site.divisions():
-        healthy = {unit.id for unit in division.units() if unit.healthy}
-        every = {unit.id for unit in division.units()}
-        findings.append(_compare(division.name, healthy, every, known))
+    for pool in context.pools():
+        healthy = {unit.id for unit in pool.advertised() if unit.healthy}
+        every = {unit.id for unit in pool.advertised()}
+        findings.append(_compare(pool.name, healthy, every, known))
     return findings or [skipped("nothing is advertised")]
 
 
@@ -133,11 +133,11 @@ def _compare(
     name: str, healthy: set[str], every: set[str], known: Mapping[str, Sequence[str]]
 ) -> Finding:
     if name not in known:
-        return bad("the kubelet knows no such resource", f"{_LOG} and for registered", name)
+        return fail("the kubelet knows no such resource", f"{_LOG} and for registered", name)
     units = set(known[name])
     foreign = sorted(units - every)
     if foreign:
-        return bad(
+        return fail(
             f"the kubelet has {some(foreign, 2)} for it, which this plugin would not list:"
             " another plugin has registered last, or the configuration is another",
             "one plugin for one resource: delete the other DaemonSet (the vendor's v0.1.0 has the"
@@ -145,7 +145,7 @@ def _compare(
             name,
         )
     if units != healthy:
-        return doubt(
+        return warn(
             f"the kubelet has {count(len(units), 'healthy unit')} where {len(healthy)} are"
             " healthy now",
             f"nothing if a device has just changed; else {_LOG}",
@@ -165,14 +165,14 @@ def registered_units(checkpoint: bytes) -> Mapping[str, Sequence[str]]:
     return {str(name): [str(unit) for unit in units or ()] for name, units in found.items()}
 
 
-def other_plugins(site: Site) -> Iterable[Finding]:
+def other_plugins(context: Context) -> Iterable[Finding]:
     """Living plugins beside ours whose names speak of SPUs. A socket does not tell which
     resource it is for."""
     try:
-        sockets = sockets_in(site.kubelet_dir)
+        sockets = sockets_in(context.kubelet_dir)
     except OSError as error:
-        return [skipped(f"{site.kubelet_dir}: {error.strerror}")]
-    ours = tuple(socket_prefix(name) for name in expected_names(site))
+        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
+    ours = tuple(socket_prefix(name) for name in expected_names(context))
     suspects = [
         path
         for path in sockets
@@ -183,7 +183,7 @@ def other_plugins(site: Site) -> Iterable[Finding]:
     ]
     if suspects:
         return [
-            doubt(
+            warn(
                 "another plugin for SPUs seems to run beside this one",
                 f"if it serves {DEFAULT_RESOURCE} as well, delete its DaemonSet: the kubelet"
                 " calls whichever registered last",
@@ -194,31 +194,31 @@ def other_plugins(site: Site) -> Iterable[Finding]:
     return [good("no other plugin for SPUs is to be seen")]
 
 
-def cdi(site: Site) -> Iterable[Finding]:
+def cdi(context: Context) -> Iterable[Finding]:
     """With a CDI strategy, container engines have to find the plugin's spec."""
-    if not site.delivery.uses_cdi:
+    if not context.device_list_strategy.uses_cdi:
         return [skipped("no CDI strategy is on: the kubelet makes the device nodes")]
-    if not site.state.snapshot.devices:
+    if not context.state.snapshot.devices:
         return [skipped("a node without cards has no CDI spec")]
     from ..cdi.directory import CdiDirectory
 
-    path = CdiDirectory(site.cdi_dir, site.delivery.cdi_kind).file
+    path = CdiDirectory(context.cdi_dir, context.device_list_strategy.cdi_kind).file
     try:
         spec = json.loads(path.read_bytes())
         names = {str(device["name"]) for device in spec["devices"]}
     except OSError as error:
         return [
-            bad(
+            fail(
                 f"{path}: {error.strerror}; containers fail with unresolvable CDI devices",
                 "mount the host's directory there, writable; look at the daemon's log for"
                 " cdi-unavailable",
             )
         ]
     except (ValueError, KeyError, TypeError) as error:
-        return [bad(f"{path} is no CDI spec: {error}", "delete it: the plugin writes it again")]
-    here = (d for d in site.state.snapshot.devices if d.present and d.function.nodes)
+        return [fail(f"{path} is no CDI spec: {error}", "delete it: the plugin writes it again")]
+    here = (d for d in context.state.snapshot.devices if d.present and d.function.nodes)
     missing = [device.id for device in here if device.id not in names]
     if missing:
         text = f"{path} does not know {some(missing)}"
-        return [bad(text, "is the daemon running? It writes the spec when devices change")]
+        return [fail(text, "is the daemon running? It writes the spec when devices change")]
     return [good(f"{path} has {count(len(names), 'name')}")]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.sanitize import legible
+from ..runtime.sanitize import sanitize
 from .findings import Finding, Level, count
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def line(finding: Finding) -> str:
     subject = f"{finding.subject}: " if finding.subject else ""
     remedy = f" -> {finding.remedy}" if finding.remedy else ""
     text = f"{finding.level.value:<4}  {finding.check:<16}  {subject}{finding.found}{remedy}"
-    return legible(" ".join(text.splitlines()))
+    return sanitize(" ".join(text.splitlines()))
 
 
 def summary(findings: Iterable[Finding]) -> str:
@@ -74,10 +74,10 @@ def draw(findings: Iterator[Finding], console: Console) -> list[Finding]:
             drawn.append(finding)
             text = Text()
             if finding.subject:
-                text.append(f"{legible(finding.subject)}: ", style="cyan")
-            text.append("\n".join(map(legible, finding.found.splitlines())))
+                text.append(f"{sanitize(finding.subject)}: ", style="cyan")
+            text.append("\n".join(map(sanitize, finding.found.splitlines())))
             if finding.remedy:
-                text.append(f"\n→ {legible(finding.remedy)}", style="dim italic")
+                text.append(f"\n→ {sanitize(finding.remedy)}", style="dim italic")
             row = Table.grid(padding=(0, 2))
             row.add_column(width=4)
             row.add_column(width=16, no_wrap=True)

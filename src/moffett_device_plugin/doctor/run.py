@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from .context import Site
-from .findings import Check, Finding, bad, doubt
+from .context import Context
+from .findings import Check, Finding, fail, warn
 
 T = TypeVar("T")
 #: Seconds that a check may take unless it says otherwise.
@@ -50,17 +50,17 @@ def start(work: Callable[[], T], deadline: float) -> Started[T]:
     return Started(answers, time.monotonic() + deadline)
 
 
-def run_checks(checks: Sequence[Check], site: Site) -> Iterator[Finding]:
+def run_checks(checks: Sequence[Check], context: Context) -> Iterator[Finding]:
     """All at the same time; findings come in the order of `checks`, as soon as those
     before them are known. So the whole takes as long as the slowest check."""
-    started = [(check, _start(check, site)) for check in checks]
+    started = [(check, _start(check, context)) for check in checks]
     for check, running in started:
         for finding in _findings(check, running):
             yield replace(finding, check=check.name, layer=check.layer)
 
 
-def _start(check: Check, site: Site) -> Started[list[Finding]]:
-    return start(lambda: list(check.look(site)), _deadline(check))
+def _start(check: Check, context: Context) -> Started[list[Finding]]:
+    return start(lambda: list(check.look(context)), _deadline(check))
 
 
 def _deadline(check: Check) -> float:
@@ -72,11 +72,11 @@ def _findings(check: Check, running: Started[list[Finding]]) -> Iterable[Finding
         return running.result()
     except TimeoutError:
         return [
-            bad(
+            fail(
                 f"no answer in {_deadline(check):g} s",
                 "something that it reads hangs: look at the kernel's log (dmesg) for blocked tasks",
             )
         ]
     except Exception as error:
         text = f"could not be checked: {type(error).__name__}: {error}"
-        return [doubt(text, "report this, with the file that --bundle makes")]
+        return [warn(text, "report this, with the file that --bundle makes")]

@@ -8,39 +8,39 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..runtime.inotify import ENTRIES, Inotify
-from .context import Site
-from .findings import Finding, bad, doubt, good, skipped
+from .context import Context
+from .findings import Finding, fail, good, skipped, warn
 
 #: Types of SELinux that may do what the plugin has to.
 UNCONFINED = ("spc_t", "unconfined_t", "unconfined_service_t", "kernel_t", "init_t")
 _SYSCTL = "proc/sys/fs/inotify"
 
 
-def selinux(site: Site) -> Iterable[Finding]:
-    enforcing = site.place.read("sys/fs/selinux/enforce")
+def selinux(context: Context) -> Iterable[Finding]:
+    enforcing = context.place.read("sys/fs/selinux/enforce")
     if enforcing is None:
         return [good("SELinux is off")]
     if enforcing != "1":
         return [good("SELinux is permissive")]
-    context = (site.place.read("proc/self/attr/current") or "").rstrip("\0")
-    if any(f":{kind}:" in f"{context}:" for kind in UNCONFINED):
-        return [good(f"SELinux is enforcing, and lets {context} through")]
+    label = (context.place.read("proc/self/attr/current") or "").rstrip("\0")
+    if any(f":{kind}:" in f"{label}:" for kind in UNCONFINED):
+        return [good(f"SELinux is enforcing, and lets {label} through")]
     return [
-        doubt(
-            f"SELinux is enforcing, and this is {context or 'of an unknown type'}",
+        warn(
+            f"SELinux is enforcing, and this is {label or 'of an unknown type'}",
             "the plugin's pod needs privileged: true or seLinuxOptions type spc_t to connect to"
             " the kubelet; pods with SPUs need setsebool -P container_use_devices on",
         )
     ]
 
 
-def inotify(site: Site) -> Iterable[Finding]:
+def inotify(context: Context) -> Iterable[Finding]:
     """Whether one more can be had, by having one for a moment."""
     limits = ", ".join(
-        f"{name} {site.place.read(f'{_SYSCTL}/{name}') or 'unknown'}"
+        f"{name} {context.place.read(f'{_SYSCTL}/{name}') or 'unknown'}"
         for name in ("max_user_instances", "max_user_watches")
     )
-    folder = site.kubelet_dir if site.kubelet_dir.is_dir() else Path(tempfile.gettempdir())
+    folder = context.kubelet_dir if context.kubelet_dir.is_dir() else Path(tempfile.gettempdir())
     try:
         one = Inotify()
         try:
@@ -49,7 +49,7 @@ def inotify(site: Site) -> Iterable[Finding]:
             one.close()
     except OSError as error:
         return [
-            doubt(
+            warn(
                 f"{error.strerror} ({limits}): the daemon reads the kubelet's directory every"
                 " 10 ms instead",
                 "sysctl -w fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288",
@@ -58,10 +58,10 @@ def inotify(site: Site) -> Iterable[Finding]:
     return [good(f"inotify works ({limits})")]
 
 
-def clock(site: Site) -> Iterable[Finding]:
+def clock(context: Context) -> Iterable[Finding]:
     """A clock that is behind the files on its own disk is wrong."""
     newest = 0.0
-    for path in (Path(__file__), site.kubelet_dir):
+    for path in (Path(__file__), context.kubelet_dir):
         try:
             newest = max(newest, path.stat().st_mtime)
         except OSError:
@@ -71,7 +71,7 @@ def clock(site: Site) -> Iterable[Finding]:
     behind = newest - time.time()
     if behind > 60:
         return [
-            bad(
+            fail(
                 f"it is {behind:.0f} s behind files on this node",
                 "set it (chronyc makestep, timedatectl): certificates and leases depend on it",
             )

@@ -9,7 +9,7 @@ Ends = Literal["last", "any", "one"]
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class Behaviour:
     """The defaults are those of kubelet 1.20, as observed.
 
     `register`: what happens to a Register that comes in. `dial`: when the plugin is
@@ -26,9 +26,9 @@ class Manners:
     ends: Ends = "last"
 
 
-DEFAULT = Manners()
+DEFAULT = Behaviour()
 #: As kubelets from 1.26 to 1.36 (pkg/kubelet/cm/devicemanager/plugin/v1beta1): they dial
 #: and call GetDevicePluginOptions before they answer Register.
-UNTIL_1_36 = Manners(dial="before-answering", authority="localhost", ends="any")
+UNTIL_1_36 = Behaviour(dial="before-answering", authority="localhost", ends="any")
 #: As kubelet 1.37, as observed.
-CURRENT = Manners(dial="before-answering", authority="localhost", ends="one")
+CURRENT = Behaviour(dial="before-answering", authority="localhost", ends="one")

@@ -16,10 +16,10 @@ from ..api import deviceplugin_v1beta1_pb2 as pb
 from ..grpc.client import Channel
 from ..grpc.messages import Code, StatusError
 from ..grpc.server import Server, Unary
-from ..runtime.watchable import Latest
-from .behaviour import DEFAULT, Manners
+from ..runtime.watchable import Watchable
+from .behaviour import DEFAULT, Behaviour
 from .endpoints import Endpoint, Resource
-from .registration_server import Door
+from .registration_server import RegistrationServer
 from .registration_server import wipe as clear
 from .rules import check
 
@@ -42,7 +42,7 @@ class Pod:
     response: pb.ContainerAllocateResponse
 
 
-class StandInKubelet:
+class FakeKubelet:
     """Owns `directory`; `start` and `kill` may follow each other any number of times.
 
     Pods survive restarts, as the real kubelet's checkpoint makes them. `changed`
@@ -55,20 +55,20 @@ class StandInKubelet:
         directory: Path,
         tasks: asyncio.TaskGroup,
         seed: int = 0,
-        manners: Manners = DEFAULT,
+        behaviour: Behaviour = DEFAULT,
     ) -> None:
         self.directory = directory
-        self.manners = manners
+        self.behaviour = behaviour
         self.pods: dict[str, Pod] = {}
         self.registrations: list[pb.RegisterRequest] = []
         self.registered_at: list[float] = []  # when each came (time.perf_counter)
         self.dial_failures: list[str] = []
-        self.lists: Latest[int] = Latest(0)  # device lists received
-        self.changed: Latest[int] = Latest(0)
+        self.lists: Watchable[int] = Watchable(0)  # device lists received
+        self.changed: Watchable[int] = Watchable(0)
         self._tasks = tasks
         self._random = random.Random(seed)  # noqa: S311  (an order, no secret)
         self._resources: dict[str, Resource] = {}
-        self._door = Door(self.socket, tasks)
+        self._door = RegistrationServer(self.socket, tasks)
         self._open: list[Server] = []  # those whose connections may go on
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -219,16 +219,16 @@ class StandInKubelet:
         self.registrations.append(request)
         self.registered_at.append(time.perf_counter())
         self._bump()
-        manners = self.manners
-        if manners.register == "hang":
+        behaviour = self.behaviour
+        if behaviour.register == "hang":
             await asyncio.Event().wait()
-        if manners.register == "die":
+        if behaviour.register == "die":
             self.kill()
             raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
-        if manners.register == "refuse":
+        if behaviour.register == "refuse":
             raise StatusError(Code.UNKNOWN, "the registration is refused")
         check(request)
-        if manners.dial == "before-answering":
+        if behaviour.dial == "before-answering":
             try:
                 endpoint = await self._connect(request)
             except (OSError, StatusError) as error:
@@ -240,14 +240,14 @@ class StandInKubelet:
                 raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
             self._refuse_twice(request, endpoint)
             self._spawn(self._listen(self._adopt(request, endpoint), endpoint))
-        elif manners.dial == "after-answering":
+        elif behaviour.dial == "after-answering":
             self._spawn(self._dial(request))
         return pb.Empty().SerializeToString()
 
     def _refuse_twice(self, request: pb.RegisterRequest, endpoint: Endpoint) -> None:
         """As from 1.37 on, with what it does to the connection that there is."""
         resource = self._resources.get(request.resource_name)
-        if self.manners.ends == "one" and resource and endpoint.name in resource.connected:
+        if self.behaviour.ends == "one" and resource and endpoint.name in resource.connected:
             endpoint.close()
             resource.connected[endpoint.name].overlooked = True
             path = self.directory / endpoint.name
@@ -270,10 +270,10 @@ class StandInKubelet:
         """Raises OSError when nobody listens there (a time-out is one, too)."""
         path = Path(f"{self.directory}/{request.endpoint}")  # joined, whatever it is
         endpoint = Endpoint(request.endpoint, options=request.options)
-        authority = self.manners.authority or str(path)
+        authority = self.behaviour.authority or str(path)
         async with asyncio.timeout(DIAL_TIMEOUT):
             endpoint.channel = await Channel.connect(path, authority=authority)
-        if self.manners.dial == "before-answering":
+        if self.behaviour.dial == "before-answering":
             try:
                 raw = await endpoint.channel.unary(api.GET_OPTIONS, b"", DIAL_TIMEOUT)
             except BaseException:
@@ -305,7 +305,7 @@ class StandInKubelet:
         except StatusError as error:
             log.debug("list-and-watch-ended", extra={"why": error})
         finally:
-            resource.ended(endpoint, self.manners.ends, self._random)
+            resource.ended(endpoint, self.behaviour.ends, self._random)
             self._bump()
 
     def _bump(self) -> None:

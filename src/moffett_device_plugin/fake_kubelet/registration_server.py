@@ -13,7 +13,7 @@ from .. import api
 from ..grpc.server import Server
 
 
-class Door:
+class RegistrationServer:
     """Accepts at `path` for `server`, from `open` to `close`.
 
     asyncio's own server would leave a connection open for good that it has just accepted

@@ -1,6 +1,6 @@
 """The one small interface between the daemon and the machine.
 
-Two implementations: `hostroot.HostRoot` (a real machine, or any directory that
+Two implementations: `hostroot.SysfsHardware` (a real machine, or any directory that
 looks like one) and `simulated.SimulatedNode`.
 """
 

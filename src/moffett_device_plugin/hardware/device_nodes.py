@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..runtime.resource_exhausted import is_exhaustion
+from ..runtime.resource_exhausted import is_resource_exhausted
 from .pci import sysfs_bus_id
 from .sysfs import FoundNode, link_name, read_text
 from .types import DeviceNode, PciFunction
@@ -42,7 +42,7 @@ def list_character_devices(sys_root: str) -> CharacterDevices:
     try:
         names = os.listdir(folder)  # noqa: PTH208
     except OSError as error:
-        if is_exhaustion(error):
+        if is_resource_exhausted(error):
             raise
         return CharacterDevices()
     for name in names:
@@ -97,7 +97,7 @@ def _device_folders(real: str) -> Iterator[str]:
 
 
 def _raise_exhaustion(error: OSError) -> None:
-    if is_exhaustion(error):
+    if is_resource_exhausted(error):
         raise error
 
 

@@ -6,13 +6,15 @@ from ..settings.settings import HardwareSettings
 from . import Hardware
 
 
-def choose_hardware(settings: HardwareSettings) -> Hardware:
+def create_hardware(settings: HardwareSettings) -> Hardware:
     # Each is imported only where it is used: a real node need not know simulation.
     if settings.simulate:
         from .simulated import SimulatedNode
         from .simulation import build
 
         return SimulatedNode(build(settings.simulate), settings.simulate_control)
-    from .sysfs_hardware import HostRoot
+    from .sysfs_hardware import SysfsHardware
 
-    return HostRoot(settings.host_root, settings.smi, settings.smi_timeout, settings.control_nodes)
+    return SysfsHardware(
+        settings.host_root, settings.smi, settings.smi_timeout, settings.control_nodes
+    )

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..runtime.resource_exhausted import is_exhaustion
+from ..runtime.resource_exhausted import is_resource_exhausted
 
 #: Beyond this many functions files are opened for each look: descriptors are few.
 MAX_FUNCTIONS = 128
@@ -55,7 +55,7 @@ def _opened(path: str) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        return _EXHAUSTED if is_exhaustion(error) else _ABSENT
+        return _EXHAUSTED if is_resource_exhausted(error) else _ABSENT
 
 
 def _read(fd: int, size: int) -> bytes | None:

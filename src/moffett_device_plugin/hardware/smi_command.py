@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..runtime.resource_exhausted import is_exhaustion
+from ..runtime.resource_exhausted import is_resource_exhausted
 from . import SmiError
 from .elf import interpreter_of
 from .mxsmi import ALL_FIELDS, CORE_FIELDS, OPTIONAL_GROUPS, GarbageError, parse_select
@@ -64,7 +64,7 @@ def launch_of(host_root: Path, command: str | None, *, can_chroot: bool) -> Laun
             return None
         interpreter = interpreter_of(program)
     except OSError as error:
-        if is_exhaustion(error):  # it is there: let the run say what is wrong
+        if is_resource_exhausted(error):  # it is there: let the run say what is wrong
             return Launch((str(program),))
         return None
     if str(host_root) == "/" or interpreter is None:

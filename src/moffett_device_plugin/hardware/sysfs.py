@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..runtime.resource_exhausted import is_exhaustion
+from ..runtime.resource_exhausted import is_resource_exhausted
 from .pci import (
     BASE_CLASS_ACCELERATOR,
     DEVICE_S30,
@@ -42,7 +42,7 @@ def read(path: str) -> bytes | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        if is_exhaustion(error):
+        if is_resource_exhausted(error):
             raise
         return None
     try:
@@ -96,7 +96,7 @@ def _functions(sys_root: str) -> list[str]:
     try:
         names = os.listdir(f"{sys_root}/bus/pci/devices")  # noqa: PTH208
     except OSError as error:
-        if is_exhaustion(error):
+        if is_resource_exhausted(error):
             raise
         return []
     return sorted((name for name in names if sysfs_bus_id(name) == name), key=bus_order)

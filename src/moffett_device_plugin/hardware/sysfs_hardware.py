@@ -26,7 +26,7 @@ RESCAN_PERIOD = 0.5
 GATHER = 0.02
 
 
-class HostRoot:
+class SysfsHardware:
     """A machine whose `sys`, `dev`, `usr/bin/mx-smi` and `usr/local/sola` are below
     `root`. Paths told to others are always the host's own, without the prefix."""
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..devices.cards import cards_of
 from ..devices.state import NodeState
-from ..runtime.watchable import Latest
+from ..runtime.watchable import Watchable
 from .client import ApiClient
 from .errors import ApiError, Backoff
 from .events import MAX_MESSAGE, timestamp
@@ -39,19 +39,19 @@ def condition_of(state: NodeState) -> Condition:
     devices = state.snapshot.devices
     if not devices:
         return Condition("Unknown", "NoDevices", "no SPU was found on this node")
-    sick = [device for device in devices if not state.healthy(device.id)]
-    if not sick:
+    unhealthy = [device for device in devices if not state.healthy(device.id)]
+    if not unhealthy:
         cards = len(cards_of(devices))
         text = f"{_counted(len(devices), 'device')} on {_counted(cards, 'card')} healthy"
         return Condition("True", "DevicesHealthy", text)
-    text = f"{len(sick)} of {_counted(len(devices), 'device')} unhealthy: "
+    text = f"{len(unhealthy)} of {_counted(len(devices), 'device')} unhealthy: "
     names: list[str] = []
-    for number, device in enumerate(sick):
-        verdict = state.verdicts.get(device.id)
-        codes = ", ".join(sorted(verdict.codes)) if verdict else "not judged"
+    for number, device in enumerate(unhealthy):
+        health_status = state.health_statuses.get(device.id)
+        codes = ", ".join(sorted(health_status.codes)) if health_status else "not judged"
         names.append(f"{device.id} ({codes})")
         if len(text) + len("; ".join(names)) > MAX_MESSAGE - 20:
-            names[-1] = f"and {len(sick) - number} more"
+            names[-1] = f"and {len(unhealthy) - number} more"
             break
     return Condition("False", "DevicesUnhealthy", text + "; ".join(names))
 
@@ -84,13 +84,13 @@ def condition_in(node: Object) -> Object | None:
     return None
 
 
-class ConditionKeeper:
+class ConditionReporter:
     """Keeps the condition true until it is cancelled."""
 
     def __init__(
         self,
         client: ApiClient,
-        state: Latest[NodeState],
+        state: Watchable[NodeState],
         heartbeat: float = HEARTBEAT,
         backoff: Backoff | None = None,
         bucket: TokenBucket | None = None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..devices.health.evaluate import RECOVERING
-from ..devices.health.reasons import Reason, Severity, Verdict
+from ..devices.health.reasons import HealthStatus, Reason, Severity
 from ..devices.inventory import Device
 from ..devices.state import NodeState
 
@@ -83,39 +83,39 @@ def events_between(
     """
     events: list[HealthEvent] = []
     for device in after.snapshot.devices:
-        verdict = after.verdicts.get(device.id)
-        if verdict is not None:
-            was = before.verdicts.get(device.id)
-            events.extend(_of_device(device, was, verdict, holders.get(device.id, ())))
+        health_status = after.health_statuses.get(device.id)
+        if health_status is not None:
+            was = before.health_statuses.get(device.id)
+            events.extend(_of_device(device, was, health_status, holders.get(device.id, ())))
     return tuple(events)
 
 
 def _of_device(
-    device: Device, was: Verdict | None, verdict: Verdict, holders: Sequence[Holder]
+    device: Device, was: HealthStatus | None, health_status: HealthStatus, holders: Sequence[Holder]
 ) -> Iterable[HealthEvent]:
     told = was.codes if was else frozenset()
-    causes = _of(verdict, Severity.UNHEALTHY)
+    causes = _of(health_status, Severity.UNHEALTHY)
     new = [reason for reason in causes if reason.code not in told and reason.code != RECOVERING]
-    if not verdict.healthy and (new or was is None or was.healthy):
+    if not health_status.healthy and (new or was is None or was.healthy):
         yield _event(device, UNHEALTHY, new or causes, holders)
-    elif verdict.healthy and was is not None and not was.healthy:
+    elif health_status.healthy and was is not None and not was.healthy:
         over = ", ".join(sorted(reason.code for reason in _of(was, Severity.UNHEALTHY)))
         yield HealthEvent(
             device.id, HEALTHY, frozenset(), f"{_name(device)} is healthy again, after {over}"
         )
-    for reason in _of(verdict, Severity.WARNING):
+    for reason in _of(health_status, Severity.WARNING):
         if reason.code not in told:
             yield _event(device, WARNING, [reason], holders)
     for reason in _of(was, Severity.WARNING) if was else ():
-        if reason.code not in verdict.codes:
+        if reason.code not in health_status.codes:
             codes = frozenset({reason.code})
             yield HealthEvent(
                 device.id, WARNING_OVER, codes, f"{_name(device)}: {reason.code} is over"
             )
 
 
-def _of(verdict: Verdict, severity: Severity) -> list[Reason]:
-    return [reason for reason in verdict.reasons if reason.severity is severity]
+def _of(health_status: HealthStatus, severity: Severity) -> list[Reason]:
+    return [reason for reason in health_status.reasons if reason.severity is severity]
 
 
 def _event(

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ..devices.state import NodeState
 from ..labels.compute import ResourceFacts
 from ..labels.follow import follow_labels
-from ..runtime.watchable import Latest
+from ..runtime.watchable import Watchable
 from .client import ApiClient
-from .condition import ConditionKeeper
+from .condition import ConditionReporter
 from .events import Holders
 from .nodelabels import NodeLabels, NodeLabelSink
 from .reporter import EventReporter
@@ -26,10 +26,10 @@ RESTART = 60.0
 async def run_api_features(
     settings: ApiSettings,
     features: ApiFeatures,
-    state: Latest[NodeState],
+    state: Watchable[NodeState],
     resources: Callable[[], Sequence[ResourceFacts]],
     holders: Callable[[], Holders],
-    node_labels: Latest[Mapping[str, str] | None] | None = None,
+    node_labels: Watchable[Mapping[str, str] | None] | None = None,
 ) -> None:
     """Runs what is turned on until it is cancelled. Nothing that goes wrong here ends it:
     the kubelet must be served whatever becomes of an extra.
@@ -45,7 +45,7 @@ async def run_api_features(
         namespace = features.event_namespace
         parts["events"] = lambda: EventReporter(client, state, holders, namespace).run()
     if features.condition:
-        parts["condition"] = lambda: ConditionKeeper(client, state).run()
+        parts["condition"] = lambda: ConditionReporter(client, state).run()
     if node_labels is not None:
         parts["node-labels"] = NodeLabels(client, node_labels).run
     log.info("api-features", extra={"server": settings.url, "features": list(parts)})

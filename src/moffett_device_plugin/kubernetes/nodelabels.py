@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ..labels.compute import LABELS
-from ..runtime.watchable import Latest
+from ..runtime.watchable import Watchable
 from .client import ApiClient
 from .errors import ApiError, Backoff
 from .responses import Object, version_of
@@ -29,7 +29,7 @@ class NodeLabels:
     def __init__(
         self,
         client: ApiClient,
-        latest: Latest[Mapping[str, str] | None],
+        latest: Watchable[Mapping[str, str] | None],
         backoff: Backoff | None = None,
         watch_seconds: int = WATCH_SECONDS,
     ) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..devices.state import NodeState
-from ..runtime.watchable import Latest
+from ..runtime.watchable import Watchable
 from .client import ApiClient
 from .errors import ApiError, Backoff
 from .eventqueue import EventQueue
@@ -29,7 +29,7 @@ class EventReporter:
     def __init__(
         self,
         client: ApiClient,
-        state: Latest[NodeState],
+        state: Watchable[NodeState],
         holders: Callable[[], Holders],
         namespace: str = "default",
         backoff: Backoff | None = None,
@@ -56,7 +56,7 @@ class EventReporter:
             after, version = await self._state.after(version)
             if not after.settled:
                 continue
-            if after.verdicts != before.verdicts:
+            if after.health_statuses != before.health_statuses:
                 for event in events_between(before, after, self._holders()):
                     self._queue.add(event, time.time())
                     self._arrived.set()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ..devices.state import NodeState
-from ..runtime.watchable import Latest
+from ..runtime.watchable import Watchable
 from .compute import ResourceFacts, labels_of, still_true
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class LabelSink(Protocol):
 
 
 async def follow_labels(
-    state: Latest[NodeState],
+    state: Watchable[NodeState],
     resources: Callable[[], Sequence[ResourceFacts]],
     sink: LabelSink,
     period: float = LOOK_PERIOD,

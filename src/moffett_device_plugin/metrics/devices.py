@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from ..devices.cards import cards_of
 from ..devices.inventory import Device
 from ..hardware.types import AerCounts, Link, Telemetry
-from ..resources.pools import base_of
+from ..resources.pools import strip_replica
 from .library import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from .view import View
 
@@ -147,9 +147,9 @@ def _health(view: View, labelled: _Labelled) -> Iterator[Metric]:
         "1 for everything that speaks against the device; a warning leaves it healthy.",
     )
     for device, labels in labelled:
-        verdict = view.state.verdicts.get(device.id)
-        _add(healthy, labels, float(verdict is not None and verdict.healthy))
-        for reason in () if verdict is None else verdict.reasons:
+        health_status = view.state.health_statuses.get(device.id)
+        _add(healthy, labels, float(health_status is not None and health_status.healthy))
+        for reason in () if health_status is None else health_status.reasons:
             # Not `severity`: that label is the one which alerts have of their own.
             level = reason.severity.value
             _add(reasons, {**labels, "reason": reason.code, "level": level}, 1)
@@ -158,7 +158,7 @@ def _health(view: View, labelled: _Labelled) -> Iterator[Metric]:
 
 
 def _readings(view: View, labelled: _Labelled) -> Iterator[Metric]:
-    last_good = view.tally.smi_last_good
+    last_good = view.counters.smi_last_good
     if last_good is not None and view.now - last_good > STALE:
         return
     measured = tuple(
@@ -212,7 +212,7 @@ def _allocations(view: View) -> Metric:
     seen: dict[tuple[str, ...], None] = {}
     for resource, units in (view.holders or {}).items():
         for unit_id, holders in units.items():
-            for device_id in behind.get(base_of(unit_id), ()):
+            for device_id in behind.get(strip_replica(unit_id), ()):
                 for holder in holders:
                     key = (holder.container, device_id, holder.namespace, holder.pod, resource)
                     seen[key] = None

@@ -6,19 +6,19 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..resources.pools import divide
+from ..resources.pools import build_pools
 from ..runtime.version import build
 from .address import Address
-from .heartbeat import Pulse
+from .heartbeat import Heartbeats
 from .server import MetricsServer
 from .view import View
 
 if TYPE_CHECKING:
-    from ..deviceplugin.manager import Offers
+    from ..deviceplugin.manager import PluginManager
     from ..devices.health.policy import HealthPolicy
     from ..devices.monitor import Monitor
-    from ..podresources.watcher import Holdings
-    from ..runtime.counters import Tally
+    from ..podresources.watcher import PodResourcesWatcher
+    from ..runtime.counters import Counters
 
 
 class Exporter:
@@ -29,37 +29,37 @@ class Exporter:
         self,
         address: Address,
         monitor: Monitor,
-        offers: Offers,
-        tally: Tally,
+        plugin_manager: PluginManager,
+        counters: Counters,
         policy: Callable[[], HealthPolicy],
-        pulse: Pulse,
-        holdings: Holdings | None = None,
+        heartbeats: Heartbeats,
+        pod_resources_watcher: PodResourcesWatcher | None = None,
     ) -> None:
         self._monitor = monitor
-        self._offers = offers
-        self._tally = tally
+        self._plugins = plugin_manager
+        self._counters = counters
         self._policy = policy
-        self._holdings = holdings
+        self._holdings = pod_resources_watcher
         self._build = build()
-        self.server = MetricsServer(address, self.view, pulse)
+        self.server = MetricsServer(address, self.view, heartbeats)
 
     async def run(self) -> None:
         """Until it is cancelled."""
         await self.server.run()
 
     def view(self) -> View:
-        policy, rule, holdings = self._policy(), "over-temperature", self._holdings
+        policy, rule, pod_resources_watcher = self._policy(), "over-temperature", self._holdings
         state = self._monitor.state.value
         return View(
             state=state,
-            tally=self._tally,
+            counters=self._counters,
             now=time.monotonic(),
             wall=time.time(),
-            divisions=self._offers.divisions,
-            leftovers=divide(state, self._offers.terms.resources)[1],
-            registered={offer.name: offer.registered for offer in self._offers.current},
-            holders=None if holdings is None else holdings.holders.value,
-            holders_known=holdings is not None and holdings.error is None,
+            pools=self._plugins.pools,
+            unassigned=build_pools(state, self._plugins.plugin_config.resources)[1],
+            registered={managed.name: managed.registered for managed in self._plugins.current},
+            holders=None if pod_resources_watcher is None else pod_resources_watcher.holders.value,
+            holders_known=pod_resources_watcher is not None and pod_resources_watcher.error is None,
             temperature_limit=None if rule in policy.off else policy.limits[rule][0],
             version=self._build.version,
             commit=self._build.commit,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 
-class Pulse:
+class Heartbeats:
     """Each part of the daemon `beat`s as often as its loop turns.
 
     `limits` are the parts and for how many seconds each may be silent. One that has
@@ -23,9 +23,9 @@ class Pulse:
     def expect(self, part: str, within: float) -> None:
         """Gives a part another limit: its pace was changed."""
         self._limits[part] = within
-        self.beat(part)
+        self.heartbeat(part)
 
-    def beat(self, part: str) -> None:
+    def heartbeat(self, part: str) -> None:
         self._last[part] = self._clock()
 
     def stalled(self) -> str | None:

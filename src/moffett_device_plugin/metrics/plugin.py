@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from ..runtime.counters import SECONDS, Histogram, ResourceTally
+from ..runtime.counters import SECONDS, Histogram, ResourceCounters
 from .library import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -20,21 +20,21 @@ from .view import View
 
 PREFIX = "moffett_device_plugin_"
 _BOUNDS = (*(go_float(bound) for bound in SECONDS), "+Inf")
-_COUNTERS: tuple[tuple[str, str, Callable[[ResourceTally], int]], ...] = (
+_COUNTERS: tuple[tuple[str, str, Callable[[ResourceCounters], int]], ...] = (
     ("allocations", "Containers that were given devices.", lambda t: t.allocations),
     ("registrations", "Registrations that a kubelet accepted.", lambda t: t.registrations),
     (
         "registration_failures", "Registrations that a kubelet refused.",
         lambda t: t.registration_failures,
     ),
-    ("lists_sent", "Lists of units sent to kubelets.", lambda t: t.lists_sent),
+    ("lists_sent", "Lists of units sent to kubelets.", lambda t: t.list_and_watch_updates),
 )  # fmt: skip
-_REFUSALS: tuple[tuple[str, Callable[[ResourceTally], int]], ...] = (
-    ("allocate", lambda t: t.allocation_refusals),
-    ("placement", lambda t: t.placement_refusals),
-    ("pre-start", lambda t: t.pre_start_refusals),
+_REFUSALS: tuple[tuple[str, Callable[[ResourceCounters], int]], ...] = (
+    ("allocate", lambda t: t.allocation_rejections),
+    ("placement", lambda t: t.placement_rejections),
+    ("pre-start", lambda t: t.pre_start_rejections),
 )
-_DURATIONS: tuple[tuple[str, str, Callable[[ResourceTally], Histogram]], ...] = (
+_DURATIONS: tuple[tuple[str, str, Callable[[ResourceCounters], Histogram]], ...] = (
     ("allocate", "How long it took to answer Allocate.", lambda t: t.allocate_seconds),
     ("placement", "How long it took to choose devices.", lambda t: t.placement_seconds),
 )
@@ -45,7 +45,7 @@ def families(view: View) -> Iterator[Metric]:
     yield from _units(view)
     yield from _calls(view)
     yield _count(
-        "kubelet_starts", "Kubelets that came up, the first too.", view.tally.kubelet_starts
+        "kubelet_starts", "Kubelets that came up, the first too.", view.counters.kubelet_starts
     )
     if view.holders is not None:
         documentation = "1 while the kubelet tells which pods hold which devices."
@@ -87,42 +87,42 @@ def _units(view: View) -> Iterator[Metric]:
     registered = GaugeMetricFamily(
         PREFIX + "registered", "1 while the kubelet listens.", labels=("resource",)
     )
-    for division in view.divisions:
-        replicas = division.resource.sharing.replicas
-        healthy = sum(base.healthy for base in division.bases)
-        units.add_metric((division.name, "healthy"), healthy * replicas)
-        units.add_metric((division.name, "unhealthy"), (len(division.bases) - healthy) * replicas)
+    for pool in view.pools:
+        replicas = pool.resource.sharing.replicas
+        healthy = sum(base.healthy for base in pool.devices)
+        units.add_metric((pool.name, "healthy"), healthy * replicas)
+        units.add_metric((pool.name, "unhealthy"), (len(pool.devices) - healthy) * replicas)
         if view.holders is not None:
-            held.add_metric((division.name,), len(view.holders.get(division.name, {})))
+            held.add_metric((pool.name,), len(view.holders.get(pool.name, {})))
     for resource, is_registered in view.registered.items():
         registered.add_metric((resource,), float(is_registered))
     yield units
     yield held
     yield registered
-    left = sum(len(leftover.devices) for leftover in view.leftovers)
+    left = sum(len(unassigned.device_ids) for unassigned in view.unassigned)
     yield _gauge("unadvertised_devices", "Devices of a resource that has no place for them.", left)
 
 
 def _calls(view: View) -> Iterator[Metric]:
-    tallies = view.tally.resources.items()
+    tallies = view.counters.resources.items()
     for name, documentation, count in _COUNTERS:
         counter = CounterMetricFamily(PREFIX + name, documentation, labels=("resource",))
-        for resource, tally in tallies:
-            counter.add_metric((resource,), count(tally))
+        for resource, counters in tallies:
+            counter.add_metric((resource,), count(counters))
         yield counter
     refusals = CounterMetricFamily(
         PREFIX + "refusals", "Calls of the kubelet that were refused.", labels=("call", "resource")
     )
-    for resource, tally in tallies:
+    for resource, counters in tallies:
         for call, count in _REFUSALS:
-            refusals.add_metric((call, resource), count(tally))
+            refusals.add_metric((call, resource), count(counters))
     yield refusals
     for name, documentation, histogram_of in _DURATIONS:
         family = HistogramMetricFamily(
             f"{PREFIX}{name}_duration", documentation, labels=("resource",), unit="seconds"
         )
-        for resource, tally in tallies:
-            histogram = histogram_of(tally)
+        for resource, counters in tallies:
+            histogram = histogram_of(counters)
             buckets = tuple(zip(_BOUNDS, accumulate(histogram.counts), strict=True))
             family.add_metric((resource,), buckets, histogram.sum)
         yield family
@@ -130,26 +130,26 @@ def _calls(view: View) -> Iterator[Metric]:
 
 def _smi(view: View) -> Iterator[Metric]:
     """Nothing on a node without mx-smi: that is no fault."""
-    tally = view.tally
+    counters = view.counters
     if not view.state.snapshot.smi.present:
         return
-    yield _count("mx_smi_runs", "Runs of mx-smi.", tally.smi_runs)
-    yield _count("mx_smi_failures", "Runs of mx-smi that failed.", tally.smi_failures)
-    never = tally.smi_last_good is None
+    yield _count("mx_smi_runs", "Runs of mx-smi.", counters.smi_runs)
+    yield _count("mx_smi_failures", "Runs of mx-smi that failed.", counters.smi_failures)
+    never = counters.smi_last_good is None
     yield _gauge(
         "mx_smi_last_success_timestamp_seconds",
         "When mx-smi last gave an answer, in Unix time; 0 for never.",
-        0.0 if never else view.unix_time(tally.smi_last_good or 0.0),
+        0.0 if never else view.unix_time(counters.smi_last_good or 0.0),
     )
 
 
 def _reloads(view: View) -> Iterator[Metric]:
-    tally = view.tally
-    yield _count("config_reloads", "Changed configurations that were taken up.", tally.reloads)
+    counters = view.counters
+    yield _count("config_reloads", "Changed configurations that were taken up.", counters.reloads)
     documentation = "Changed configurations that were wrong and left the old one in force."
-    yield _count("config_reload_failures", documentation, tally.reload_failures)
+    yield _count("config_reload_failures", documentation, counters.reload_failures)
     yield _gauge(
         "config_last_reload_successful",
         "0 while the configuration in the file is not the one in force.",
-        tally.reload_last_ok is not False,
+        counters.reload_last_ok is not False,
     )

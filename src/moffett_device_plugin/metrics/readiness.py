@@ -10,6 +10,6 @@ def unready(view: View) -> str | None:
     a node without devices is ready too, or a DaemonSet would never come up."""
     if not view.state.settled:
         return "the node's devices have not been looked at yet"
-    wanted = [division.name for division in view.divisions if division.bases]
+    wanted = [pool.name for pool in view.pools if pool.devices]
     missing = [name for name in wanted if not view.registered.get(name)]
     return f"not registered with the kubelet: {', '.join(missing)}" if missing else None

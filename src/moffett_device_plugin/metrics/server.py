@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import h11
 
-from ..runtime.watchable import Latest
+from ..runtime.watchable import Watchable
 from .address import Address
 from .exposition import CONTENT_TYPES, negotiate, render
 from .families import collect
-from .heartbeat import Pulse
+from .heartbeat import Heartbeats
 from .readiness import unready
 from .view import View
 
@@ -40,7 +40,7 @@ class Limits:
 
     connections: int = 32
     head: int = 8192
-    patience: float = 10.0
+    timeouts: float = 10.0
     idle: float = 120.0
     rebind: float = 10.0
     at_once: float = 0.001
@@ -59,15 +59,19 @@ class MetricsServer:
     None while there is none."""
 
     def __init__(
-        self, address: Address, view: Callable[[], View], pulse: Pulse, limits: Limits = Limits()
+        self,
+        address: Address,
+        view: Callable[[], View],
+        heartbeats: Heartbeats,
+        limits: Limits = Limits(),
     ) -> None:
         self._address = address
         self._view = view
-        self._pulse = pulse
+        self._poll_registers = heartbeats
         self._limits = limits
         self._open: dict[asyncio.StreamWriter, None] = {}  # the longest quiet first
         self._told = ""
-        self.port: Latest[int | None] = Latest(None)
+        self.port: Watchable[int | None] = Watchable(None)
 
     async def run(self) -> None:
         """Until it is cancelled. A port that is taken is tried again and again."""
@@ -121,7 +125,7 @@ class MetricsServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
-        wait = self._limits.patience
+        wait = self._limits.timeouts
         while True:
             method = b""
             try:
@@ -133,7 +137,7 @@ class MetricsServer:
             except h11.RemoteProtocolError as error:
                 response = _text(error.error_status_hint, f"{error}\n")
             writer.write(_encode(http, method, response))
-            async with asyncio.timeout(self._limits.patience):
+            async with asyncio.timeout(self._limits.timeouts):
                 await writer.drain()
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return
@@ -155,8 +159,8 @@ class MetricsServer:
                 if event is h11.NEED_DATA:
                     data = await reader.read(self._limits.head)
                     http.receive_data(data)
-                    if data and wait != self._limits.patience:
-                        wait = self._limits.patience
+                    if data and wait != self._limits.timeouts:
+                        wait = self._limits.timeouts
                         limit.reschedule(asyncio.get_running_loop().time() + wait)
                 elif isinstance(event, h11.Request):
                     request = event
@@ -179,7 +183,7 @@ class MetricsServer:
                     _header(request, b"accept"), "gzip" in _header(request, b"accept-encoding")
                 )
             if path == b"/healthz":
-                return _verdict(self._pulse.stalled())
+                return _verdict(self._poll_registers.stalled())
             if path == b"/readyz":
                 return _verdict(unready(self._view()))
         except Exception as error:  # a fault of ours must not take the daemon down

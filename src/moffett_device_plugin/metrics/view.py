@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from ..devices.state import NodeState
 from ..podresources.client import Holders
-from ..resources.pools import Division, Leftover
-from ..runtime.counters import Tally
+from ..resources.pools import ResourcePool, UnassignedDevices
+from ..runtime.counters import Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class View:
     """
 
     state: NodeState
-    tally: Tally
+    counters: Counters
     now: float
     wall: float
-    divisions: tuple[Division, ...] = ()
-    leftovers: tuple[Leftover, ...] = ()
+    pools: tuple[ResourcePool, ...] = ()
+    unassigned: tuple[UnassignedDevices, ...] = ()
     registered: Mapping[str, bool] = field(default_factory=dict)
     holders: Holders | None = None
     holders_known: bool = False

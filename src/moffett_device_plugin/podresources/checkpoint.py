@@ -15,7 +15,7 @@ BY_UID = "uid"
 _MAX_BYTES = 16 << 20
 
 
-def recalled(path: Path) -> Holders:
+def read_checkpoint(path: Path) -> Holders:
     """What the file says; nothing where it is missing, unreadable or of another form."""
     try:
         with path.open("rb") as file:

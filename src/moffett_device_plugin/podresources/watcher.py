@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..runtime.watchable import Latest
+from ..runtime.watchable import Watchable
 from .client import SOCKET, Holders, PodResourcesError, list_holders
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class RefreshIntervals:
     """When to ask the kubelet, in seconds.
 
     `interval`: for what no event tells, which is every end of a pod. `after_nudge`:
@@ -28,7 +28,7 @@ class Rhythm:
     after_nudge: tuple[float, ...] = (0.05, 0.2, 0.75, 3.0)
 
 
-class Holdings:
+class PodResourcesWatcher:
     """`holders` is what the kubelet said last; until it said something, what `recall`
     says, which is asked whenever the kubelet was in vain. `error` is why the kubelet says
     nothing now, None while it answers."""
@@ -36,19 +36,19 @@ class Holdings:
     def __init__(
         self,
         socket: Path = SOCKET,
-        rhythm: Rhythm = Rhythm(),
+        intervals: RefreshIntervals = RefreshIntervals(),
         ask: Callable[[], Awaitable[Holders]] | None = None,
         recall: Callable[[], Holders] = dict,
     ) -> None:
-        self.holders: Latest[Holders] = Latest({})
+        self.holders: Watchable[Holders] = Watchable({})
         self.error: str | None = None
         self._ask = ask or partial(list_holders, socket)
         self._recall = recall
         self._answered = False
-        self._rhythm = rhythm
+        self._intervals = intervals
         self._nudged = asyncio.Event()
 
-    def nudge(self) -> None:
+    def refresh_soon(self) -> None:
         """A pod was just given units: look soon."""
         self._nudged.set()
 
@@ -57,7 +57,7 @@ class Holdings:
         await self.refresh()
         while True:
             try:
-                async with asyncio.timeout(self._rhythm.interval):
+                async with asyncio.timeout(self._intervals.interval):
                     await self._nudged.wait()
             except TimeoutError:
                 await self.refresh()
@@ -87,7 +87,7 @@ class Holdings:
     async def _look_for_the_change(self) -> None:
         while self._nudged.is_set():
             self._nudged.clear()
-            for pause in self._rhythm.after_nudge:
+            for pause in self._intervals.after_nudge:
                 # A new nudge is not waited for: it starts the pauses again.
                 await asyncio.sleep(pause)
                 if await self.refresh() or self._nudged.is_set():

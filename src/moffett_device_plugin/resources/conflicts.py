@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..devices.cards import cards_of
 from ..devices.inventory import Device
-from .pools import REPLICA_MARK, Division, Unit, base_of
+from .pools import REPLICA_MARK, AdvertisedDevice, ResourcePool, strip_replica
 
 
 class Holder(Protocol):
@@ -26,32 +26,33 @@ class Holder(Protocol):
 Holders = Mapping[str, Mapping[str, Sequence[Holder]]]
 
 
-def hold_back(division: Division, holders: Holders, devices: Iterable[Device]) -> Division:
+def mark_conflicts(pool: ResourcePool, holders: Holders, devices: Iterable[Device]) -> ResourcePool:
     """The division with those units unhealthy that are held in another form."""
-    elsewhere = _held(division, holders, devices)
+    elsewhere = _held(pool, holders, devices)
     if not elsewhere:
-        return division
-    bases = tuple(_held_back(unit, elsewhere) for unit in division.bases)
-    return replace(division, bases=bases)
+        return pool
+    return replace(
+        pool, devices=tuple(_with_conflict(device, elsewhere) for device in pool.devices)
+    )
 
 
-def _held_back(unit: Unit, elsewhere: Mapping[str, str]) -> Unit:
-    for device_id in unit.devices:
+def _with_conflict(unit: AdvertisedDevice, elsewhere: Mapping[str, str]) -> AdvertisedDevice:
+    for device_id in unit.device_ids:
         if device_id in elsewhere:
             return replace(unit, healthy=False, held=f"{device_id} is {elsewhere[device_id]}")
     return unit
 
 
-def _held(division: Division, holders: Holders, devices: Iterable[Device]) -> dict[str, str]:
+def _held(pool: ResourcePool, holders: Holders, devices: Iterable[Device]) -> dict[str, str]:
     """Device ids, and who holds each of them as what."""
     cards = {card.id: [device.id for device in card.devices] for card in cards_of(devices)}
-    own = {base.id for base in division.bases}
-    sharing = division.resource.sharing
+    own = {base.id for base in pool.devices}
+    sharing = pool.resource.sharing
     found: dict[str, str] = {}
     for name, units in holders.items():
         for unit_id, who in units.items():
-            base, shared = base_of(unit_id), REPLICA_MARK in unit_id
-            if name == division.name and base in own and shared == sharing.shared:
+            base, shared = strip_replica(unit_id), REPLICA_MARK in unit_id
+            if name == pool.name and base in own and shared == sharing.shared:
                 continue  # the kubelet knows
             if shared and sharing.shared:
                 continue  # two shares of a chip are what sharing is

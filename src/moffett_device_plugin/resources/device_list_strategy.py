@@ -12,7 +12,7 @@ CDI_VERSIONS = ("0.5.0", "0.6.0")
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DeviceListStrategy:
     """`strategies`, several at once:
 
     device-specs: the kubelet makes the device nodes, on every version.
@@ -33,4 +33,4 @@ class Delivery:
 
 
 #: The default: what every kubelet and every runtime can do.
-PLAIN = Delivery()
+PLAIN = DeviceListStrategy()

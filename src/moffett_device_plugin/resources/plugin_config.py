@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .device_list_strategy import Delivery
+from .device_list_strategy import DeviceListStrategy
 from .pools import Resource
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class PluginOptions:
     """Which of the calls that the API leaves to a plugin the kubelet is to make."""
 
     pre_start: bool = False
@@ -17,10 +17,10 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class PluginConfig:
     """As what devices are offered, what a container gets with them, and when the
     plugin is asked."""
 
     resources: tuple[Resource, ...] = (Resource(),)
-    delivery: Delivery = field(default_factory=Delivery)
-    calls: Calls = field(default_factory=Calls)
+    device_list_strategy: DeviceListStrategy = field(default_factory=DeviceListStrategy)
+    options: PluginOptions = field(default_factory=PluginOptions)

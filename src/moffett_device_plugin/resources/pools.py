@@ -86,80 +86,82 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class AdvertisedDevice:
     """One unit of a resource as the kubelet is told of it: a device, a card's devices,
     or a replica of either. `devices` are the ids of those that a container gets."""
 
     id: str
     healthy: bool
     numa_node: int | None = None
-    devices: tuple[str, ...] = ()
+    device_ids: tuple[str, ...] = ()
     held: str = ""  # by whom as what, when that is not as this unit
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
+class ResourcePool:
     """The part of the node that one name stands for. `bases` are its devices or cards
     in bus order, without their replicas."""
 
     name: str
     resource: Resource
-    bases: tuple[Unit, ...]
+    devices: tuple[AdvertisedDevice, ...]
 
-    def units(self) -> tuple[Unit, ...]:
+    def advertised(self) -> tuple[AdvertisedDevice, ...]:
         """Everything advertised under the name: `bases`, or all replicas of them."""
         sharing = self.resource.sharing
         if not sharing.shared:
-            return self.bases
+            return self.devices
         return tuple(
             replace(base, id=f"{base.id}{REPLICA_MARK}{number}")
-            for base in self.bases
+            for base in self.devices
             for number in range(sharing.replicas)
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Leftover:
+class UnassignedDevices:
     """Devices that are advertised under no name although a resource is meant for them."""
 
-    devices: tuple[str, ...]
+    device_ids: tuple[str, ...]
     why: str
 
 
-def base_of(unit_id: str) -> str:
+def strip_replica(unit_id: str) -> str:
     """The id of the device or card that a unit is, or is a replica of."""
     return unit_id.partition(REPLICA_MARK)[0]
 
 
-def divide(
+def build_pools(
     state: NodeState, resources: Sequence[Resource] = (Resource(),)
-) -> tuple[tuple[Division, ...], tuple[Leftover, ...]]:
+) -> tuple[tuple[ResourcePool, ...], tuple[UnassignedDevices, ...]]:
     """Every device that was ever seen, in bus order, under the name it has: one that
     is gone or sick stays listed as unhealthy, so that capacity and allocatable tell
     the two apart. No device is in two divisions."""
-    divisions: dict[str, Division] = {}
-    leftovers: list[Leftover] = []
+    pools: dict[str, ResourcePool] = {}
+    unassigned: list[UnassignedDevices] = []
     for resource in resources:
-        bases: dict[str, list[Unit]] = {}
-        for on_unit, unit_id in _units_of(resource, state.snapshot.devices, leftovers):
+        devices: dict[str, list[AdvertisedDevice]] = {}
+        for on_unit, unit_id in _units_of(resource, state.snapshot.devices, unassigned):
             product = on_unit[0].product
             name = resource.name_for(product)
             if name is None:
                 ids = tuple(device.id for device in on_unit)
-                leftovers.append(Leftover(ids, "their product is not known, and names it"))
+                unassigned.append(
+                    UnassignedDevices(ids, "their product is not known, and names it")
+                )
                 continue
-            bases.setdefault(name, []).append(_unit(unit_id, on_unit, state))
-        for name, units in bases.items():
-            if name in divisions:
-                ids = tuple(device_id for unit in units for device_id in unit.devices)
-                leftovers.append(Leftover(ids, f"another resource has the name {name}"))
+            devices.setdefault(name, []).append(_unit(unit_id, on_unit, state))
+        for name, units in devices.items():
+            if name in pools:
+                ids = tuple(device_id for unit in units for device_id in unit.device_ids)
+                unassigned.append(UnassignedDevices(ids, f"another resource has the name {name}"))
             else:
-                divisions[name] = Division(name, resource, tuple(units))
-    return tuple(divisions.values()), tuple(leftovers)
+                pools[name] = ResourcePool(name, resource, tuple(units))
+    return tuple(pools.values()), tuple(unassigned)
 
 
 def _units_of(
-    resource: Resource, devices: Sequence[Device], leftovers: list[Leftover]
+    resource: Resource, devices: Sequence[Device], unassigned: list[UnassignedDevices]
 ) -> Iterable[tuple[tuple[Device, ...], str]]:
     """The devices of each unit, and its id."""
 
@@ -176,12 +178,12 @@ def _units_of(
         elif chosen:
             ids = tuple(device.id for device in chosen)
             why = f"only some chips of {card.id} are selected, and {resource} has whole cards"
-            leftovers.append(Leftover(ids, why))
+            unassigned.append(UnassignedDevices(ids, why))
 
 
-def _unit(unit_id: str, devices: tuple[Device, ...], state: NodeState) -> Unit:
+def _unit(unit_id: str, devices: tuple[Device, ...], state: NodeState) -> AdvertisedDevice:
     nodes = {device.numa_node for device in devices}
-    return Unit(
+    return AdvertisedDevice(
         unit_id,
         all(state.healthy(device.id) for device in devices),
         nodes.pop() if len(nodes) == 1 else None,

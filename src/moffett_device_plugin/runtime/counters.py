@@ -26,25 +26,25 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class ResourceTally:
+class ResourceCounters:
     """Of one resource since the daemon started."""
 
     allocations: int = 0  # containers that were given their devices
-    allocation_refusals: int = 0
-    placement_refusals: int = 0
-    pre_start_refusals: int = 0
+    allocation_rejections: int = 0
+    placement_rejections: int = 0
+    pre_start_rejections: int = 0
     registrations: int = 0  # that a kubelet accepted
     registration_failures: int = 0  # that a kubelet which was there refused
-    lists_sent: int = 0
+    list_and_watch_updates: int = 0
     allocate_seconds: Histogram = field(default_factory=Histogram)
     placement_seconds: Histogram = field(default_factory=Histogram)
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """Of the whole daemon. Times are of the monotonic clock, None for never."""
 
-    resources: dict[str, ResourceTally] = field(default_factory=dict)
+    resources: dict[str, ResourceCounters] = field(default_factory=dict)
     kubelet_starts: int = 0  # new kubelet sockets seen, the first one too
     smi_runs: int = 0
     smi_failures: int = 0
@@ -53,5 +53,5 @@ class Tally:
     reload_failures: int = 0
     reload_last_ok: bool | None = None  # None: nothing was reloaded yet
 
-    def of(self, resource: str) -> ResourceTally:
-        return self.resources.setdefault(resource, ResourceTally())
+    def of(self, resource: str) -> ResourceCounters:
+        return self.resources.setdefault(resource, ResourceCounters())

@@ -1,6 +1,6 @@
 """The errors that end a command, each one line that says what to do."""
 
-from .sanitize import legible
+from .sanitize import sanitize
 
 _MAX_SHOWN = 1000
 
@@ -14,7 +14,7 @@ class ConfigurationError(Exception):
 
     def __init__(self, key: str, value: object, remedy: str) -> None:
         text = f"{_clipped(key)}: {_clipped(repr(value))} is not valid: {remedy}"
-        super().__init__(legible(text))
+        super().__init__(sanitize(text))
         self.key = key
         self.value = value
         self.remedy = remedy

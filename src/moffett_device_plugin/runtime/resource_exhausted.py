@@ -17,7 +17,7 @@ _ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _AGAIN = 600.0
 
 
-def is_exhaustion(error: BaseException | None) -> bool:
+def is_resource_exhausted(error: BaseException | None) -> bool:
     """No descriptor, memory or buffer was left for the call.
 
     >>> is_exhaustion(OSError(errno.EMFILE, "")), is_exhaustion(OSError(errno.ENOENT, ""))
@@ -26,7 +26,7 @@ def is_exhaustion(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _ERRORS
 
 
-def tell_exhaustion_once(loop: asyncio.AbstractEventLoop) -> None:
+def log_resource_exhaustion_once(loop: asyncio.AbstractEventLoop) -> None:
     """asyncio goes on when a connection cannot be accepted, and tries again each second;
     it would tell of each try with a traceback. Other errors are told as it tells them."""
     told_at = float("-inf")
@@ -34,7 +34,7 @@ def tell_exhaustion_once(loop: asyncio.AbstractEventLoop) -> None:
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         nonlocal told_at
         error = context.get("exception")
-        if not is_exhaustion(error):
+        if not is_resource_exhausted(error):
             if not _is_about_a_closed_listener(context):
                 loop.default_exception_handler(context)
         elif loop.time() - told_at > _AGAIN:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def legible(text: str) -> str:
+def sanitize(text: str) -> str:
     r"""The text in one line, and nothing in it that a terminal acts upon: what is not
     printable is written as an escape.
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Latest(Generic[T]):
+class Watchable(Generic[T]):
     """Holds the newest value only: a slow reader skips what it was too late for.
 
     `version` grows by one with each `set`.

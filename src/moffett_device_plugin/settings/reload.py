@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ..runtime.counters import Tally
+from ..runtime.counters import Counters
 from ..runtime.errors import ConfigurationError
 from ..runtime.inotify import ENTRIES, Inotify, Mask
 from .load import Configuration, read_text, understood
@@ -34,7 +34,7 @@ class ConfigFile:
     def __init__(
         self, path: Path, values: Values, node: NodeFacts, text: str | None = None
     ) -> None:
-        self.tally = Tally()
+        self.counters = Counters()
         self._path = path
         self._values = values
         self._node = node
@@ -69,8 +69,8 @@ class ConfigFile:
             self._refuse(str(error))
             return False
         self._text, self.configuration, self._told = text, configuration, ""
-        self.tally.reloads += 1
-        self.tally.reload_last_ok = True
+        self.counters.reloads += 1
+        self.counters.reload_last_ok = True
         if not changed:
             log.info("configuration-unchanged", extra={"file": self._path})
         return changed
@@ -105,8 +105,8 @@ class ConfigFile:
         if why == self._told:
             return
         self._told = why
-        self.tally.reload_failures += 1
-        self.tally.reload_last_ok = False
+        self.counters.reload_failures += 1
+        self.counters.reload_last_ok = False
         effect = "the configuration before it stays in force"
         log.error("configuration-refused", extra={"why": why, "effect": effect})
 

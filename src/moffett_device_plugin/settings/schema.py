@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import types as kinds
+from . import types
 from .options import Option
 from .tree import ROOT, Branch, Constant, Items, Node, Pairs, Texts, takes_list
 
@@ -32,8 +32,8 @@ def _of(node: Node) -> dict[str, Any]:
                 form["required"] = ["match"]
         case Items(each=each):
             form = {"type": ["array", "null"], "items": _of(each) | {"type": "object"}}
-        case Texts(kind=kind):
-            one = {"type": kind}
+        case Texts(type=type):
+            one = {"type": type}
             form = {"oneOf": [one, {"type": "array", "items": one}]}
         case Pairs():
             form = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -45,7 +45,7 @@ def _of(node: Node) -> dict[str, Any]:
 
 
 def _of_option(option: Option) -> dict[str, Any]:
-    form = dict(option.kind.schema)
+    form = dict(option.type.schema)
     if takes_list(option) and form.get("type") == "array":
         form = {"oneOf": [form["items"], form]}
     if option.default:
@@ -55,12 +55,12 @@ def _of_option(option: Option) -> dict[str, Any]:
 
 def _as_json(option: Option) -> Any:
     """The default as the file would have it."""
-    kind = option.kind
-    if kind is kinds.SWITCH:
-        return option.default in kinds.TRUE
-    if kind.schema.get("type") == "integer":
+    type = option.type
+    if type is types.SWITCH:
+        return option.default in types.TRUE
+    if type.schema.get("type") == "integer":
         return int(option.default)
-    if kind.schema.get("type") == "number":
+    if type.schema.get("type") == "number":
         number = float(option.default)
         return int(number) if number.is_integer() else number
     return option.default

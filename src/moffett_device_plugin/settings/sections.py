@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from ..runtime.errors import ConfigurationError
 from .document import Scalar, Section, Sequence, Value
-from .options import Given, Option
+from .options import Option, RawValue
 from .tree import (
     ROOT,
     VERSION,
@@ -45,7 +45,7 @@ class Part:
     def key(self) -> str:
         return f"{self.file}:{self.section.line}: {self.path}"
 
-    def get(self, path: str) -> Given | None:
+    def get(self, path: str) -> RawValue | None:
         """What a setting is given; lists and mappings as one text, as a flag has them."""
         found = self._find(path)
         if found is None:
@@ -61,7 +61,7 @@ class Part:
         text = ",".join(texts)
         return self._given(path, text, line) if text else None
 
-    def several(self, path: str) -> tuple[Given, ...]:
+    def several(self, path: str) -> tuple[RawValue, ...]:
         found = self._find(path)
         if found is None:
             return ()
@@ -90,9 +90,9 @@ class Part:
             section = section.entries[name]
         return section, line
 
-    def _given(self, path: str, text: str, line: int) -> Given:
+    def _given(self, path: str, text: str, line: int) -> RawValue:
         full = f"{self.path}.{path}" if self.path else path
-        return Given(f"{self.file}:{line}: {full}", text, f"{self.file}:{line}")
+        return RawValue(f"{self.file}:{line}: {full}", text, f"{self.file}:{line}")
 
 
 def check_keys(root: Section, file: str) -> None:

@@ -11,8 +11,8 @@ from ..deviceplugin.socket_names import check_length
 from ..devices.health.policy import HealthPolicy
 from ..kubernetes.settings import ApiFeatures
 from ..metrics.address import Address
-from ..resources.device_list_strategy import Delivery
-from ..resources.plugin_config import Calls, Terms
+from ..resources.device_list_strategy import DeviceListStrategy
+from ..resources.plugin_config import PluginConfig, PluginOptions
 from ..resources.pools import (
     DEFAULT_RESOURCE,
     SHARED_SUFFIX,
@@ -33,9 +33,9 @@ from .options import (
     LOG_OPTIONS,
     RESOURCE_OPTIONS,
     SERVE_OPTIONS,
-    Given,
     Option,
     Parser,
+    RawValue,
     Values,
     add_options,
 )
@@ -94,7 +94,7 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class BesideSettings:
+class IntegrationSettings:
     """What runs beside the plugin and reads what it knows. The paths of `api_...` are
     None, and the server is empty, for those of the pod."""
 
@@ -112,11 +112,11 @@ class ServeSettings:
     log: LogSettings
     health: HealthPolicy
     kubelet_dir: Path = Path("/var/lib/kubelet/device-plugins")
-    terms: Terms = field(default_factory=Terms)
+    plugin_config: PluginConfig = field(default_factory=PluginConfig)
     smi_interval: float = 5.0
     pod_resources: Path | None = None
     node_name: str = ""
-    beside: BesideSettings = field(default_factory=BesideSettings)
+    integrations: IntegrationSettings = field(default_factory=IntegrationSettings)
     cdi_dir: Path = Path("/var/run/cdi")
     cdi_version: Literal["0.5.0", "0.6.0"] = "0.6.0"
 
@@ -126,9 +126,9 @@ class Item(Protocol):
 
     key: str
 
-    def get(self, path: str) -> Given | None: ...
+    def get(self, path: str) -> RawValue | None: ...
 
-    def several(self, path: str) -> Sequence[Given]:
+    def several(self, path: str) -> Sequence[RawValue]:
         """The items of a list, or the one value where a list could be."""
 
 
@@ -157,21 +157,23 @@ def serve_settings(values: Values) -> ServeSettings:
         log=log_settings(values),
         health=health_policy(values),
         kubelet_dir=directory,
-        terms=Terms(resources(values), Delivery(strategies, sola), Calls(pre_start)),
+        plugin_config=PluginConfig(
+            resources(values), DeviceListStrategy(strategies, sola), PluginOptions(pre_start)
+        ),
         smi_interval=interval,
         pod_resources=pods,
         node_name=node,
-        beside=beside_settings(values),
+        integrations=integration_settings(values),
         cdi_dir=cdi_dir,
         cdi_version=cdi_version,
     )
 
 
-def beside_settings(values: Values) -> BesideSettings:
+def integration_settings(values: Values) -> IntegrationSettings:
     metrics, labels, nfd_file, events, condition, server, token, ca = (
         values[o] for o in BESIDE_OPTIONS
     )
-    return BesideSettings(
+    return IntegrationSettings(
         metrics=metrics,
         nfd_file=nfd_file if labels == "nfd" else None,
         api=ApiFeatures(labels=labels == "api", events=events, condition=condition),
@@ -195,16 +197,16 @@ def resources(values: Values) -> tuple[Resource, ...]:
     return made
 
 
-def _within(values: Values, item: Item) -> Callable[[Option], Given]:
-    def given(option: Option) -> Given:
+def _within(values: Values, item: Item) -> Callable[[Option], RawValue]:
+    def given(option: Option) -> RawValue:
         from_file = item.get(option.path) or values.from_file(option)
-        default = Given(item.key, option.default, "default")
+        default = RawValue(item.key, option.default, "default")
         return values.override(option) or from_file or default
 
     return given
 
 
-def _resource(given: Callable[[Option], Given], item: Item | None) -> Resource:
+def _resource(given: Callable[[Option], RawValue], item: Item | None) -> Resource:
     texts = {option.path: (option, given(option)) for option in RESOURCE_OPTIONS}
 
     def value(path: str) -> Any:
@@ -235,7 +237,7 @@ def _resource(given: Callable[[Option], Given], item: Item | None) -> Resource:
     )  # fmt: skip
 
 
-def _sharing(value: Callable[[str], Any], texts: Mapping[str, tuple[Option, Given]]) -> Sharing:
+def _sharing(value: Callable[[str], Any], texts: Mapping[str, tuple[Option, RawValue]]) -> Sharing:
     replicas = value("sharing.replicas") or 1
     refuse = value("sharing.failRequestsGreaterThanOne")
     sharing = Sharing(replicas, value("sharing.maxPerPod"), refuse)

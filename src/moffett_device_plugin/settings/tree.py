@@ -32,7 +32,7 @@ class Texts:
     """A text, or a list of texts."""
 
     help: str = ""
-    kind: str = "string"  # as JSON schema has it
+    type: str = "string"  # as JSON schema has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ _SELECTOR_HELP = {
 
 def takes_mapping(option: Option) -> bool:
     """Whether the option's text is written as a mapping: RULE: VALUE."""
-    return option.kind is RULES
+    return option.type is RULES
 
 
 def takes_list(option: Option) -> bool:

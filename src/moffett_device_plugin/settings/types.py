@@ -14,7 +14,7 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class OptionType:
     """`parse` takes the key that the text came from, for its errors, and the text;
     `schema` is what a configuration file may have for it. `check` looks at the machine
     that the value is for, and so is left out where that is another one."""
@@ -100,20 +100,22 @@ def _text(key: str, text: str) -> str:
     return text
 
 
-DIRECTORY = Kind(_directory, _TEXT, _check_may_be_directory)
-EXISTING_DIRECTORY = Kind(_path, _TEXT, _check_is_directory)
-PATH = Kind(_path, _TEXT)
-OPTIONAL_PATH = Kind(_optional_path, _TEXT)
-SOCKET = Kind(_socket, _TEXT)
-ADDRESS = Kind(_address, _TEXT)
-COMMAND = Kind(_command, _TEXT)
-DEVICE_GLOBS = Kind(_globs, {"type": "array", "items": {"type": "string", "pattern": "^/dev/"}})
-CARDS = Kind(_cards, _TEXT)
-SWITCH = Kind(_switch, {"type": "boolean"})
-TEXT = Kind(_text, _TEXT)
+DIRECTORY = OptionType(_directory, _TEXT, _check_may_be_directory)
+EXISTING_DIRECTORY = OptionType(_path, _TEXT, _check_is_directory)
+PATH = OptionType(_path, _TEXT)
+OPTIONAL_PATH = OptionType(_optional_path, _TEXT)
+SOCKET = OptionType(_socket, _TEXT)
+ADDRESS = OptionType(_address, _TEXT)
+COMMAND = OptionType(_command, _TEXT)
+DEVICE_GLOBS = OptionType(
+    _globs, {"type": "array", "items": {"type": "string", "pattern": "^/dev/"}}
+)
+CARDS = OptionType(_cards, _TEXT)
+SWITCH = OptionType(_switch, {"type": "boolean"})
+TEXT = OptionType(_text, _TEXT)
 
 
-def seconds(least: float, most: float) -> Kind:
+def seconds(least: float, most: float) -> OptionType:
     def parse(key: str, text: str) -> float:
         try:
             value = float(text.removesuffix("s"))
@@ -124,10 +126,10 @@ def seconds(least: float, most: float) -> Kind:
             raise ConfigurationError(key, text, remedy)
         return value
 
-    return Kind(parse, {"type": "number", "minimum": least, "maximum": most})
+    return OptionType(parse, {"type": "number", "minimum": least, "maximum": most})
 
 
-def whole_number(least: int, most: int) -> Kind:
+def whole_number(least: int, most: int) -> OptionType:
     """None for an empty text: a limit that is not set."""
 
     def parse(key: str, text: str) -> int | None:
@@ -139,19 +141,19 @@ def whole_number(least: int, most: int) -> Kind:
             raise ConfigurationError(key, text, remedy)
         return int(text)
 
-    return Kind(parse, {"type": "integer", "minimum": least, "maximum": most})
+    return OptionType(parse, {"type": "integer", "minimum": least, "maximum": most})
 
 
-def one_of(allowed: tuple[str, ...]) -> Kind:
+def one_of(allowed: tuple[str, ...]) -> OptionType:
     def parse(key: str, text: str) -> str:
         if text not in allowed:
             raise ConfigurationError(key, text, f"use one of {', '.join(allowed)}")
         return text
 
-    return Kind(parse, {"enum": list(allowed)})
+    return OptionType(parse, {"enum": list(allowed)})
 
 
-def some_of(allowed: tuple[str, ...]) -> Kind:
+def some_of(allowed: tuple[str, ...]) -> OptionType:
     """One or several, with commas between them, as a frozenset."""
 
     def parse(key: str, text: str) -> frozenset[str]:
@@ -162,4 +164,4 @@ def some_of(allowed: tuple[str, ...]) -> Kind:
         return frozenset(parts)
 
     each = {"enum": list(allowed)}
-    return Kind(parse, {"oneOf": [each, {"type": "array", "items": each, "minItems": 1}]})
+    return OptionType(parse, {"oneOf": [each, {"type": "array", "items": each, "minItems": 1}]})

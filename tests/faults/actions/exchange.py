@@ -90,7 +90,7 @@ async def _for_a_while(world: World, how: str) -> None:
     """A kubelet that treats registrations so, until another takes its place."""
     with world.blocked(how):
         await restart(world)
-        world.kubelet.manners = replace(world.kubelet.manners, register=how)  # type: ignore[arg-type]
+        world.kubelet.behaviour = replace(world.kubelet.behaviour, register=how)  # type: ignore[arg-type]
         world.kubelet.kill()
         await world.kubelet.start()
         await asyncio.sleep(world.chance.uniform(0.1, 1.5))
@@ -102,12 +102,12 @@ async def kubelet_never_dials(world: World) -> None:
     """It takes a registration and forgets it; later it does as it should."""
     with world.blocked("never dials"):
         await restart(world)
-        usual = world.kubelet.manners
-        world.kubelet.manners = replace(usual, dial="never")
+        usual = world.kubelet.behaviour
+        world.kubelet.behaviour = replace(usual, dial="never")
         world.kubelet.kill()
         await world.kubelet.start()
         await asyncio.sleep(world.chance.uniform(0.1, 1.0))
-        world.kubelet.manners = usual
+        world.kubelet.behaviour = usual
 
 
 @action("kubelet-socket-replaced", seconds=14)

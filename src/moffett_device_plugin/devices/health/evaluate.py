@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..inventory import Device, Snapshot
 from .policy import HealthPolicy
-from .reasons import Reason, Severity, Verdict
+from .reasons import HealthStatus, Reason, Severity
 from .rules import RULES, Context
 
 #: Given with the verdict while a cause is gone but not for long enough.
@@ -19,51 +19,53 @@ RECOVERING = "recovering"
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class HealthHistory:
     """What must be remembered of one device: whether it counts as unhealthy, the
     `causes` that made it so, and since when (seconds of a steady clock) none of
     them has been seen; None while one is there."""
 
-    sick: bool = False
+    unhealthy: bool = False
     clear_since: float | None = None
     causes: tuple[Reason, ...] = ()
     active: frozenset[str] = frozenset()
 
 
-Memories = Mapping[str, Memory]
+HealthHistories = Mapping[str, HealthHistory]
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Evaluation:
     """Verdicts by device id; judge again at `again_at`, if nothing happens before."""
 
-    verdicts: Mapping[str, Verdict]
-    memories: Memories
+    health_statuses: Mapping[str, HealthStatus]
+    histories: HealthHistories
     again_at: float | None = None
 
 
-def judge(snapshot: Snapshot, memories: Memories, policy: HealthPolicy, now: float) -> Judgement:
+def evaluate(
+    snapshot: Snapshot, histories: HealthHistories, policy: HealthPolicy, now: float
+) -> Evaluation:
     """`now` is in seconds of a clock that never goes back."""
-    verdicts: dict[str, Verdict] = {}
-    next_memories: dict[str, Memory] = {}
+    health_statuses: dict[str, HealthStatus] = {}
+    next_memories: dict[str, HealthHistory] = {}
     deadlines: list[float] = []
     for device in snapshot.devices:
-        before = memories.get(device.id, Memory())
+        before = histories.get(device.id, HealthHistory())
         reasons = reasons_of(device, snapshot, policy, before.active)
         causes = tuple(r for r in reasons if r.severity is Severity.UNHEALTHY)
         active = frozenset(reason.code for reason in reasons)
         since = now if before.clear_since is None else before.clear_since
         if causes:
-            memory = Memory(True, None, causes, active)
-        elif before.sick and now - since < policy.recovery_seconds:
-            memory = Memory(True, since, before.causes, active)
+            memory = HealthHistory(True, None, causes, active)
+        elif before.unhealthy and now - since < policy.recovery_seconds:
+            memory = HealthHistory(True, since, before.causes, active)
             deadlines.append(since + policy.recovery_seconds)
             reasons = (_recovering(before, policy), *reasons)
         else:
-            memory = Memory(active=active)
+            memory = HealthHistory(active=active)
         next_memories[device.id] = memory
-        verdicts[device.id] = Verdict(not memory.sick, reasons)
-    return Judgement(verdicts, next_memories, min(deadlines, default=None))
+        health_statuses[device.id] = HealthStatus(not memory.unhealthy, reasons)
+    return Evaluation(health_statuses, next_memories, min(deadlines, default=None))
 
 
 def reasons_of(
@@ -81,7 +83,7 @@ def reasons_of(
     return tuple(reasons)
 
 
-def _recovering(memory: Memory, policy: HealthPolicy) -> Reason:
+def _recovering(memory: HealthHistory, policy: HealthPolicy) -> Reason:
     causes = ", ".join(reason.code for reason in memory.causes)
     return Reason(
         RECOVERING,

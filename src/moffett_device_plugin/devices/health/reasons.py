@@ -21,7 +21,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HealthStatus:
     """Whether a device may be given to pods, and everything that speaks against it
     or is worth knowing."""
 

@@ -15,12 +15,12 @@ import pytest
 from moffett_device_plugin.cdi import writer as keeper_module
 from moffett_device_plugin.cdi.directory import CdiDirectory, CdiError
 from moffett_device_plugin.cdi.spec import Spec
-from moffett_device_plugin.cdi.writer import SpecKeeper
+from moffett_device_plugin.cdi.writer import SpecWriter
 from moffett_device_plugin.devices.inventory import Snapshot
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.hardware.types import Mount
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.running import until, within
 from tests.support.values import ids_of, snapshot_of, state_of
 
@@ -42,8 +42,10 @@ def events(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @asynccontextmanager
-async def following(directory: CdiDirectory, state: Latest[NodeState]) -> AsyncIterator[SpecKeeper]:
-    keeper = SpecKeeper(directory)
+async def following(
+    directory: CdiDirectory, state: Watchable[NodeState]
+) -> AsyncIterator[SpecWriter]:
+    keeper = SpecWriter(directory)
     task = asyncio.create_task(keeper.run(state))
     try:
         yield keeper
@@ -53,7 +55,7 @@ async def following(directory: CdiDirectory, state: Latest[NodeState]) -> AsyncI
             await task
 
 
-async def seen(state: Latest[NodeState], value: NodeState) -> None:
+async def seen(state: Watchable[NodeState], value: NodeState) -> None:
     """Publishes, and returns when everybody who waits has looked."""
     state.set(value)
     for _ in range(5):
@@ -62,7 +64,7 @@ async def seen(state: Latest[NodeState], value: NodeState) -> None:
 
 def test_the_file_follows_the_node_and_stays_at_the_end(directory: CdiDirectory) -> None:
     async def scenario() -> None:
-        state: Latest[NodeState] = Latest(NodeState())
+        state: Watchable[NodeState] = Watchable(NodeState())
         async with following(directory, state) as keeper:
             await seen(state, state_of("2xS30"))
             assert IDS[0] in names(directory)
@@ -77,8 +79,8 @@ def test_the_file_follows_the_node_and_stays_at_the_end(directory: CdiDirectory)
 
 
 def test_a_predecessors_file_stays_until_somebody_has_looked(directory: CdiDirectory) -> None:
-    SpecKeeper(directory).ensure(snapshot_of("2xS30"))
-    successor = SpecKeeper(directory)
+    SpecWriter(directory).ensure(snapshot_of("2xS30"))
+    successor = SpecWriter(directory)
     assert not successor.ensure(Snapshot())
     assert IDS[0] in names(directory)
     before = directory.identity()
@@ -87,7 +89,7 @@ def test_a_predecessors_file_stays_until_somebody_has_looked(directory: CdiDirec
 
 
 def test_a_node_whose_devices_all_left_has_no_file(directory: CdiDirectory) -> None:
-    keeper = SpecKeeper(directory)
+    keeper = SpecWriter(directory)
     keeper.ensure(before := snapshot_of("1xS4"))
     gone = Faults().with_fault(before.devices[0].id, "gone")
     assert keeper.ensure(snapshot_of("1xS4", gone, before))
@@ -98,7 +100,7 @@ def test_the_file_is_left_alone_while_nothing_of_it_changes(
     directory: CdiDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    keeper = SpecKeeper(directory)
+    keeper = SpecWriter(directory)
     keeper.ensure(snapshot_of("2xS30"))
     before = directory.identity()
     for fault in ("ecc", "hot", "warm", "corrected"):
@@ -114,7 +116,7 @@ def test_a_file_that_was_lost_comes_back_without_any_news(
     monkeypatch.setattr(keeper_module, "SAFETY_PERIOD", 0.01)
 
     async def scenario() -> None:
-        state: Latest[NodeState] = Latest(state_of("2xS30"))
+        state: Watchable[NodeState] = Watchable(state_of("2xS30"))
         async with following(directory, state):
             await seen(state, state.value)
             right = directory.file.read_text()
@@ -146,7 +148,7 @@ def test_trouble_is_told_once_and_is_over_by_itself(
     directory.path.write_text("in the way")
 
     async def scenario() -> None:
-        state: Latest[NodeState] = Latest(state_of("2xS30"))
+        state: Watchable[NodeState] = Watchable(state_of("2xS30"))
         async with following(directory, state) as keeper:
             for _ in range(3):
                 await seen(state, state.value)
@@ -164,7 +166,7 @@ def test_trouble_is_told_once_and_is_over_by_itself(
 def test_trouble_is_over_when_what_is_in_force_is_right_again(
     directory: CdiDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = SpecKeeper(directory)
+    keeper = SpecWriter(directory)
     before = snapshot_of("2xS30")
     assert keeper.ensure(before)
 
@@ -181,7 +183,7 @@ def test_trouble_is_over_when_what_is_in_force_is_right_again(
 def test_a_new_installation_is_mounted_from_its_new_place(directory: CdiDirectory) -> None:
     installed = Mount("/usr/local/sola-3.5.3", "/usr/local/sola")
     mounts = [installed]
-    keeper = SpecKeeper(directory, lambda: mounts)
+    keeper = SpecWriter(directory, lambda: mounts)
     keeper.ensure(snapshot_of("2xS30"))
     mounts[:] = [replace(installed, host_path="/usr/local/sola-3.6.0")]
     keeper.ensure(snapshot_of("2xS30"))

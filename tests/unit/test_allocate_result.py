@@ -6,20 +6,24 @@ from dataclasses import replace
 
 import pytest
 
-from moffett_device_plugin.allocation.allocate_result import RefusalError, UnknownDeviceError, grant
-from moffett_device_plugin.allocation.allocator import UnitAllocator
+from moffett_device_plugin.allocation.allocate_result import (
+    RefusalError,
+    UnknownDeviceError,
+    build_allocate_result,
+)
+from moffett_device_plugin.allocation.allocator import PoolAllocator
 from moffett_device_plugin.allocation.placement import PlacementError
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.hardware.types import DeviceNode
-from moffett_device_plugin.resources.pools import divide
-from moffett_device_plugin.runtime.watchable import Latest
+from moffett_device_plugin.resources.pools import build_pools
+from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.values import ids_of, state_of
 
 IDS = ids_of("2xS30")
 
 
 def test_nodes_and_environment_name_the_devices_in_bus_order() -> None:
-    granted = grant([IDS[4], IDS[1]], state_of("2xS30"))
+    granted = build_allocate_result([IDS[4], IDS[1]], state_of("2xS30"))
     assert [node.container_path for node in granted.nodes] == ["/dev/spu-sim1", "/dev/spu-sim4"]
     assert granted.envs == {
         "MOFFETT_SPU_IDS": f"{IDS[1]},{IDS[4]}",
@@ -32,32 +36,32 @@ def test_control_nodes_are_given_once() -> None:
     state = state_of("2xS30")
     control = DeviceNode("/dev/spuctl", "/dev/spuctl")
     state = replace(state, snapshot=replace(state.snapshot, control_nodes=(control,)))
-    assert grant(IDS[:3], state).nodes.count(control) == 1
+    assert build_allocate_result(IDS[:3], state).nodes.count(control) == 1
 
 
 def test_an_unhealthy_device_is_refused_with_its_reason() -> None:
     state = state_of("2xS30", Faults().with_fault(IDS[1], "ecc"))
     with pytest.raises(RefusalError, match=rf"{IDS[1]} is unhealthy: ecc-uncorrected \(1 unc"):
-        grant(IDS[:2], state)
+        build_allocate_result(IDS[:2], state)
 
 
 def test_an_unknown_device_is_refused_by_name() -> None:
     with pytest.raises(UnknownDeviceError, match=r"0000:99:00\.0"):
-        grant([IDS[0], "0000:99:00.0"], state_of("2xS30"))
+        build_allocate_result([IDS[0], "0000:99:00.0"], state_of("2xS30"))
 
 
 def test_the_preferred_devices_are_never_sick_ones() -> None:
-    state = Latest(state_of("2xS30", Faults().with_fault(IDS[0], "hot")))
-    ((division,), _) = divide(state.value)
-    allocator = UnitAllocator(state, lambda: division)
+    state = Watchable(state_of("2xS30", Faults().with_fault(IDS[0], "hot")))
+    ((pool,), _) = build_pools(state.value)
+    allocator = PoolAllocator(state, lambda: pool)
     assert allocator.prefer([*IDS, "ghost"], [], 2) == (IDS[1], IDS[2])
     with pytest.raises(PlacementError, match=f"{IDS[0]} must be in; device {IDS[0]} is unheal"):
         allocator.prefer(IDS, [IDS[0]], 2)
 
 
 def test_a_sick_device_stays_on_the_list() -> None:
-    ((division,), _) = divide(state_of("2xS30", Faults().with_fault(IDS[0], "hot")))
-    advertised = division.units()
+    ((pool,), _) = build_pools(state_of("2xS30", Faults().with_fault(IDS[0], "hot")))
+    advertised = pool.advertised()
     assert [device.id for device in advertised] == IDS
     assert [device.healthy for device in advertised] == [False] + [True] * 5
     assert [device.numa_node for device in advertised] == [0, 0, 0, 1, 1, 1]

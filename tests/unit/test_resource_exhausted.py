@@ -18,8 +18,8 @@ from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.monitor import Monitor
 from moffett_device_plugin.hardware.probes import Probes
 from moffett_device_plugin.hardware.smi_command import launch_of
-from moffett_device_plugin.hardware.sysfs_hardware import HostRoot
-from moffett_device_plugin.runtime.resource_exhausted import tell_exhaustion_once
+from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
+from moffett_device_plugin.runtime.resource_exhausted import log_resource_exhaustion_once
 from tests.support.fakehost import FakeHost
 from tests.support.running import on_a_loop, within
 
@@ -53,16 +53,16 @@ def test_devices_stay_as_they_are_while_nothing_can_be_opened(
 ) -> None:
     caplog.set_level(logging.INFO)
     chips = host.s30(0x34)
-    monitor = Monitor(HostRoot(host.root, smi=""), HealthPolicy(), time.monotonic)
-    monitor.look()
+    monitor = Monitor(SysfsHardware(host.root, smi=""), HealthPolicy(), time.monotonic)
+    monitor.rescan()
     before = monitor.state.value
     with no_descriptors():
-        monitor.look()
-        monitor.look()
+        monitor.rescan()
+        monitor.rescan()
         assert monitor.state.value is before
         assert all(before.healthy(chip) for chip in chips)
     host.remove(chips[0])
-    monitor.look()
+    monitor.rescan()
     assert not monitor.state.value.healthy(chips[0])
     told = [event for event in events(caplog) if event.startswith("bus-")]
     assert told == ["bus-not-read", "bus-read-again"]
@@ -122,7 +122,7 @@ async def test_a_connection_that_cannot_be_accepted_is_told_once_and_served_late
     monkeypatch.setattr(asyncio.constants, "ACCEPT_RETRY_DELAY", 0.01)
     caplog.set_level(logging.INFO)
     loop = asyncio.get_running_loop()
-    tell_exhaustion_once(loop)
+    log_resource_exhaustion_once(loop)
     Greeter.served = asyncio.Event()
     async with await loop.create_unix_server(Greeter, str(tmp_path / "socket")):
         await starve(tmp_path / "socket", caplog, lambda: None)
@@ -138,7 +138,7 @@ async def test_a_listener_that_was_closed_meanwhile_is_no_error(
     monkeypatch.setattr(asyncio.constants, "ACCEPT_RETRY_DELAY", 0.01)
     caplog.set_level(logging.INFO)
     loop = asyncio.get_running_loop()
-    tell_exhaustion_once(loop)
+    log_resource_exhaustion_once(loop)
     Greeter.served = asyncio.Event()
     server = await loop.create_unix_server(Greeter, str(tmp_path / "socket"))
 
@@ -155,7 +155,7 @@ async def test_other_errors_that_nobody_holds_are_told_in_full(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     loop = asyncio.get_running_loop()
-    tell_exhaustion_once(loop)
+    log_resource_exhaustion_once(loop)
 
     def fails() -> None:
         raise RuntimeError("a defect")

@@ -9,7 +9,7 @@ import pytest
 
 from moffett_device_plugin.devices.inventory import Snapshot, observe_silence, observe_smi
 from moffett_device_plugin.devices.state import NodeState
-from moffett_device_plugin.devices.transition_log import tell_changes
+from moffett_device_plugin.devices.transition_log import log_transitions
 from moffett_device_plugin.hardware.types import SmiReport
 
 Look = Callable[[Snapshot], Snapshot]
@@ -44,7 +44,7 @@ def test_each_change_of_mx_smi_is_told_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     state = NodeState()
-    for look in looks:
-        before, state = state, NodeState(look(state.snapshot))
-        tell_changes(before, state)
+    for rescan in looks:
+        before, state = state, NodeState(rescan(state.snapshot))
+        log_transitions(before, state)
     assert [record.getMessage() for record in caplog.records] == told
