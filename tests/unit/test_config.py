@@ -57,7 +57,7 @@ deviceListStrategy: [cdi-cri, device-specs]
 injectSola: yes
 preStartCheck: true
 """)
-    assert found.hardware.control_nodes == ("/dev/a*", "/dev/b")
+    assert found.hardware.control_devices == ("/dev/a*", "/dev/b")
     assert (found.hardware.smi, found.hardware.smi_timeout, found.smi_interval) == ("", 2, 7.5)
     assert (found.log.form, found.log.level) == ("json", "debug")
     assert found.health.limits["over-temperature"] == (95, 85)

@@ -14,11 +14,12 @@ from typing import Any
 from ..daemon import Daemon
 from ..devices.health.policy import HealthPolicy
 from ..fake_kubelet.kubelet import FakeKubelet, Pod, nodes_given
+from ..hardware.settings import HardwareSettings
 from ..hardware.simulated import SimulatedNode
 from ..hardware.simulation import build, parse_spec
 from ..resources.pools import DEFAULT_RESOURCE
 from ..runtime.log import quiet
-from ..settings.settings import HardwareSettings, LogSettings, ServeSettings
+from ..settings.settings import LogSettings, ServeSettings
 
 SPEC = "2xS30"
 RECOVERY_SECONDS = 1.0

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 
 from ..allocation.placement import POLICIES
 from ..devices.health.policy import HealthPolicy, parse_rules
+from ..hardware.settings import DEFAULT_CONTROL
 from ..resources.device_list_strategy import CDI_VERSIONS, STRATEGIES
 from ..resources.pools import DEFAULT_RESOURCE, GRANULARITIES, NAMES_FROM, check_resource_name
 from ..runtime.log import LEVELS
@@ -21,7 +22,6 @@ from . import types
 from .types import OptionType
 
 LABELS_TO = ("none", "nfd", "api")
-DEFAULT_CONTROL = "/run/moffett-device-plugin/simulation.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, cast
 
 from ..deviceplugin.socket_names import check_length
 from ..devices.health.policy import HealthPolicy
+from ..hardware.settings import HardwareSettings
 from ..kubernetes.settings import ApiFeatures
 from ..metrics.address import Address
 from ..resources.device_list_strategy import DeviceListStrategy
@@ -27,7 +28,6 @@ from ..runtime.log import Format
 from .options import (
     BESIDE_OPTIONS,
     CONFIG_OPTION,
-    DEFAULT_CONTROL,
     HARDWARE_OPTIONS,
     HEALTH_OPTIONS,
     LOG_OPTIONS,
@@ -47,7 +47,6 @@ __all__ = [
     "LOG_OPTIONS",
     "RESOURCE_OPTIONS",
     "SERVE_OPTIONS",
-    "HardwareSettings",
     "LogSettings",
     "Parser",
     "ServeSettings",
@@ -72,19 +71,6 @@ _ALLOWED = {
     "numaNode": "use a number, 0 or more",
     "index": "use a number, 0 or more",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class HardwareSettings:
-    """Which machine to look at. `simulate` is the cards of a simulated node, empty
-    for a real one; `smi` is None for the host root's own, "" for none at all."""
-
-    host_root: Path = Path("/")
-    smi: str | None = None
-    smi_timeout: float = 5.0
-    control_nodes: tuple[str, ...] = ()
-    simulate: tuple[str, ...] = ()
-    simulate_control: Path = Path(DEFAULT_CONTROL)
 
 
 @dataclass(frozen=True, slots=True)
