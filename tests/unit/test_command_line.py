@@ -55,7 +55,7 @@ def test_a_variable_stands_for_each_flag_and_the_flag_wins() -> None:
         ("--mx-smi-timeout", "forever", "from 0.1 to 60"),
         ("--mx-smi-interval", "0", "from 0.5 to 3600"),
         ("--recovery-seconds", "-1", "from 0 to 3600"),
-        ("--control-node", "spuctl", "use a pattern below /dev"),
+        ("--control-device", "spuctl", "use a pattern below /dev"),
         ("--log-level", "loud", "use one of debug, info, warning, error"),
         ("--log-format", "xml", "use one of text, json"),
         ("--placement", "random", "use one of compact, spread, none"),
@@ -162,9 +162,9 @@ def test_simulate_refuses_what_does_not_exist(
 ) -> None:
     base = ["simulate", "--simulate", "1xS4", "--simulate-control", str(tmp_path / "c.json")]
     for words, remedy in (
-        (["fail", "0000:99:00.0", "ecc"], "use one of the node's, such as 0000:34:00.0"),
-        (["fail", "0000:34:00.0", "melt"], "use one of gone, config"),
-        (["fail", "node", "ecc"], "use one of smi-silent, sola-old"),
+        (["inject", "0000:99:00.0", "ecc"], "use one of the node's, such as 0000:34:00.0"),
+        (["inject", "0000:34:00.0", "melt"], "use one of gone, config"),
+        (["inject", "node", "ecc"], "use one of smi-silent, sola-old"),
     ):
         assert main([*base, *words]) == 2
         assert remedy in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import tempfile
@@ -19,6 +20,7 @@ from ..hardware.simulated import SimulatedNode
 from ..hardware.simulation import build, parse_spec
 from ..resources.pools import DEFAULT_RESOURCE
 from ..runtime.log import quiet
+from ..settings.options import Values
 from ..settings.settings import LogSettings, ServeSettings
 
 SPEC = "2xS30"
@@ -48,8 +50,12 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
         raise DemoError(f"no place for the sockets of the demo: {error}; {remedy}") from None
 
 
-def run(*, as_json: bool) -> int:
-    tell = _json_teller() if as_json else _terminal_teller()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the events, one object a line")
+
+
+def run(_: Values, arguments: argparse.Namespace) -> int:
+    tell = _json_teller() if arguments.json else _terminal_teller()
     try:
         run_demo(tell)
     except DemoError as error:

@@ -25,38 +25,7 @@ from ..resources.pools import (
 from ..resources.selector import ANYTHING, Selector, normal
 from ..runtime.errors import ConfigurationError
 from ..runtime.log import Format
-from .options import (
-    BESIDE_OPTIONS,
-    CONFIG_OPTION,
-    HARDWARE_OPTIONS,
-    HEALTH_OPTIONS,
-    LOG_OPTIONS,
-    RESOURCE_OPTIONS,
-    SERVE_OPTIONS,
-    Option,
-    Parser,
-    RawValue,
-    Values,
-    add_options,
-)
-
-__all__ = [
-    "CONFIG_OPTION",
-    "HARDWARE_OPTIONS",
-    "HEALTH_OPTIONS",
-    "LOG_OPTIONS",
-    "RESOURCE_OPTIONS",
-    "SERVE_OPTIONS",
-    "LogSettings",
-    "Parser",
-    "ServeSettings",
-    "Values",
-    "add_options",
-    "hardware_settings",
-    "health_policy",
-    "log_settings",
-    "serve_settings",
-]
+from .options import RESOURCE_OPTIONS, Option, RawValue, Values
 
 #: The keys of `select` and `exclude` in the file, and what `Selector` calls them.
 SELECTOR_KEYS: Mapping[str, str] = {
@@ -119,53 +88,56 @@ class Item(Protocol):
 
 
 def hardware_settings(values: Values) -> HardwareSettings:
-    root, smi, timeout, nodes, simulate, control = (values[o] for o in HARDWARE_OPTIONS)
-    return HardwareSettings(root, smi, timeout, nodes, simulate, control)
-
-
-def log_settings(values: Values) -> LogSettings:
-    form, level = (values[o] for o in LOG_OPTIONS)
-    return LogSettings(form, level)
+    return HardwareSettings(
+        host_root=values["--host-root"],
+        smi=values["--mx-smi"],
+        smi_timeout=values["--mx-smi-timeout"],
+        control_devices=values["--control-device"],
+        simulate=values["--simulate"],
+        simulate_control=values["--simulate-control"],
+    )
 
 
 def health_policy(values: Values) -> HealthPolicy:
-    rules, recovery = (values[o] for o in HEALTH_OPTIONS)
-    return HealthPolicy(rules.limits, rules.off, recovery)
+    rules = values["--health"]
+    return HealthPolicy(rules.limits, rules.off, values["--recovery-seconds"])
 
 
-def serve_settings(values: Values) -> ServeSettings:
-    directory, pods, node, interval, strategies, cdi_dir, cdi_version, sola, pre_start = (
-        values[o] for o in SERVE_OPTIONS
-    )
-    check_length(directory)
-    return ServeSettings(
-        hardware=hardware_settings(values),
-        log=log_settings(values),
-        health=health_policy(values),
-        kubelet_dir=directory,
-        plugin_config=PluginConfig(
-            resources(values), DeviceListStrategy(strategies, sola), PluginOptions(pre_start)
-        ),
-        smi_interval=interval,
-        pod_resources=pods,
-        node_name=node,
-        integrations=integration_settings(values),
-        cdi_dir=cdi_dir,
-        cdi_version=cdi_version,
-    )
+def plugin_config(values: Values) -> PluginConfig:
+    strategy = DeviceListStrategy(values["--device-list-strategy"], values["--inject-sola"])
+    return PluginConfig(resources(values), strategy, PluginOptions(values["--pre-start-check"]))
 
 
 def integration_settings(values: Values) -> IntegrationSettings:
-    metrics, labels, nfd_file, events, condition, server, token, ca = (
-        values[o] for o in BESIDE_OPTIONS
-    )
+    sink = values["--labels"]
+    nfd_file = values["--nfd-file"]
     return IntegrationSettings(
-        metrics=metrics,
-        nfd_file=nfd_file if labels == "nfd" else None,
-        api=ApiFeatures(labels=labels == "api", events=events, condition=condition),
-        api_server=server,
-        api_token_file=token,
-        api_ca_file=ca,
+        metrics=values["--metrics-address"],
+        nfd_file=nfd_file if sink == "nfd" else None,
+        api=ApiFeatures(
+            labels=sink == "api", events=values["--events"], condition=values["--condition"]
+        ),
+        api_server=values["--api-server"],
+        api_token_file=values["--api-token-file"],
+        api_ca_file=values["--api-ca-file"],
+    )
+
+
+def serve_settings(values: Values) -> ServeSettings:
+    kubelet_dir = values["--kubelet-dir"]
+    check_length(kubelet_dir)
+    return ServeSettings(
+        hardware=hardware_settings(values),
+        log=LogSettings(values["--log-format"], values["--log-level"]),
+        health=health_policy(values),
+        kubelet_dir=kubelet_dir,
+        plugin_config=plugin_config(values),
+        smi_interval=values["--mx-smi-interval"],
+        pod_resources=values["--pod-resources-socket"],
+        node_name=values["--node-name"],
+        integrations=integration_settings(values),
+        cdi_dir=values["--cdi-dir"],
+        cdi_version=values["--cdi-version"],
     )
 
 
