@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
         return 141
     except OSError as error:
         discard_output()
-        _complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        _complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return 1
 
 

@@ -263,6 +263,33 @@ def test_show_prints_a_file_that_says_the_same(
     assert [str(resource) for resource in shown.plugin_config.resources] == ["moffett.ai/spu-card"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "wrong"),
+    [
+        ("labels: {zone: a}", "labels: {disk: b}", True),
+        ("labels: {zone: a}", "labels: {zone: b}", False),  # no node has both
+        ("names: [train-*]", "names: [train-1]", True),
+        ("names: [train-1]", "names: [train-2]", False),
+        ("names: [train-1]", "labels: {zone: a}", True),
+    ],
+)
+def test_check_tries_the_sections_that_one_node_can_match(
+    first: str, second: str, wrong: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"""
+version: v1
+nodes:
+- match: {{{first}}}
+  sharing: {{replicas: 4, failRequestsGreaterThanOne: true}}
+- match: {{{second}}}
+  sharing: {{replicas: 1}}
+""")
+    assert main(["config", "check", str(file)]) == (2 if wrong else 0)
+    error = capsys.readouterr().err
+    assert ("a node that the sections on lines 4, 6 match" in error) is wrong
+
+
 # -- the schema -------------------------------------------------------------------------
 
 

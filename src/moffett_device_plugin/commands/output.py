@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -45,6 +44,8 @@ def is_unicode(stream: IO[str]) -> bool:
 
 
 def print_json(value: Any, stream: IO[str] | None = None) -> None:
+    import json
+
     stream = stream or sys.stdout
     text = json.dumps(value, indent=2, ensure_ascii=not is_unicode(stream))
     print(text, file=stream)

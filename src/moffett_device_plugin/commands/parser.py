@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from ..settings.options import (
@@ -84,7 +83,9 @@ def epilog(program: str, examples: Iterable[str], page: str, *, hidden: bool = F
 
 
 def unknown_command(word: str, commands: Sequence[str]) -> str:
-    return f"there is no command {word}; {_hint(word, commands, 'commands: ')}"
+    return f"there is no command {word}" + _hint(
+        word, commands, f"; use one of {', '.join(commands)}"
+    )
 
 
 def unknown_option(word: str, known: Sequence[str]) -> str:
@@ -94,8 +95,7 @@ def unknown_option(word: str, known: Sequence[str]) -> str:
         return f"there is no option {flag}: its name is now {RENAMED_FLAGS[flag]}"
     if not flag.startswith("-"):
         return f"unexpected argument {word!r}"
-    near = get_close_matches(flag, known, 1)
-    return f"there is no option {flag}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"there is no option {flag}" + _hint(flag, known, "")
 
 
 def flags_of(parser: Parser) -> list[str]:
@@ -104,5 +104,7 @@ def flags_of(parser: Parser) -> list[str]:
 
 
 def _hint(word: str, known: Sequence[str], otherwise: str) -> str:
+    from difflib import get_close_matches  # for errors only
+
     near = get_close_matches(word, known, 1)
-    return f"did you mean {near[0]}?" if near else otherwise + ", ".join(known)
+    return f"; did you mean {near[0]}?" if near else otherwise
