@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
-from moffett_device_plugin.deviceplugin.plugin import RegistrationTimeouts
+from moffett_device_plugin.deviceplugin.registration import RegistrationTimeouts
 from moffett_device_plugin.deviceplugin.socket_names import new_socket_name
 from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, DEFAULT, UNTIL_1_36, Behaviour
 from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError
@@ -148,7 +148,7 @@ async def test_a_kubelet_that_never_dials_back_is_registered_with_again(short_di
         server = Server({"/v1beta1.Registration/Register": Unary(accept)}, it.tasks)
         loop = asyncio.get_running_loop()
         listener = await loop.create_unix_server(server.protocol, str(short_dir / "kubelet.sock"))
-        it.start_plugin(timeouts=RegistrationTimeouts(dial_back=0.05))
+        it.start_plugin(timeouts=RegistrationTimeouts(list_and_watch=0.05))
         for _ in range(3):
             await within(calls.get(), "registration")
         listener.close()

@@ -23,8 +23,8 @@ from .topology import Tree, build_tree, with_cards
 
 
 class PoolAllocator:
-    """`division` is what the resource is made of now, `delivery` how containers get it.
-    `sola` finds the host's SOLA; `look` looks at the bus here and now."""
+    """`pool` is what the resource is made of now, `device_list_strategy` how containers
+    get its devices. `sola` finds the host's SOLA."""
 
     def __init__(
         self,
@@ -32,13 +32,11 @@ class PoolAllocator:
         pool: Callable[[], ResourcePool],
         device_list_strategy: Callable[[], DeviceListStrategy] = DeviceListStrategy,
         sola: Callable[[], Sequence[Mount] | None] = tuple,
-        rescan: Callable[[], object] = lambda: None,
     ) -> None:
         self._state = state
         self._pool = pool
-        self._delivery = device_list_strategy
+        self._device_list_strategy = device_list_strategy
         self._sola = sola
-        self._look = rescan
         self._made_of: tuple[object, object] = (None, None)  # what the next three come from
         self._known: Mapping[str, Device] = {}
         self._bases: Mapping[str, AdvertisedDevice] = {}
@@ -82,17 +80,11 @@ class PoolAllocator:
         if held:
             raise RefusalError("; ".join(dict.fromkeys(held)))
         devices = dict.fromkeys(device_id for base in advertised for device_id in base.device_ids)
-        device_list_strategy = self._delivery()
+        device_list_strategy = self._device_list_strategy()
         sola = self._sola() if device_list_strategy.inject_sola else ()
         return build_allocate_result(
             tuple(devices), self._state.value, self._known, device_list_strategy, sola, name
         )
-
-    def check(self, ids: Sequence[str]) -> None:
-        """A last look at the devices of a container that is about to start. Raises
-        RefusalError when they could not be granted now."""
-        self._look()
-        self.allocate(ids)
 
     # -- what the answers are made from -------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -18,15 +18,13 @@ from ..allocation.placement import PlacementError
 from ..api import deviceplugin_v1beta1_pb2 as pb
 from ..grpc.messages import Code, StatusError
 from ..grpc.server import Method, Streaming, Unary
-from ..resources.plugin_config import PluginOptions
+from ..resources.plugin_config import PluginOptions, PluginSpec
 from ..resources.pools import AdvertisedDevice
 from ..runtime.counters import ResourceCounters
 from ..runtime.watchable import Watchable
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
-
-AdvertisedDevices = tuple[AdvertisedDevice, ...]
 
 
 class Allocator(Protocol):
@@ -40,13 +38,13 @@ class Allocator(Protocol):
     def allocate(self, ids: Sequence[str]) -> AllocateResult:
         """What a container gets. Raises RefusalError."""
 
-    def check(self, ids: Sequence[str]) -> None:
+    async def check(self, ids: Sequence[str]) -> None:
         """A last look before a container starts. Raises RefusalError."""
 
 
 @dataclass(slots=True)
 class StreamCount:
-    """Who listens through one socket: the ListAndWatch calls that began and ended."""
+    """The ListAndWatch calls that began and ended at one socket."""
 
     started: int = 0
     ended: int = 0
@@ -57,8 +55,7 @@ class StreamCount:
 
 
 class DevicePluginService:
-    """Answers the kubelet from `advertised` and `allocator`; `allocated` is called after
-    each container that was given devices.
+    """Answers the kubelet from `spec` and `allocator`.
 
     `streams` is how many kubelets listen now; `started` and `ended` count the
     ListAndWatch calls that ever did.
@@ -66,19 +63,13 @@ class DevicePluginService:
 
     def __init__(
         self,
-        resource: str,
-        advertised: Watchable[AdvertisedDevices],
+        spec: Watchable[PluginSpec],
         allocator: Allocator,
-        options: Callable[[], PluginOptions] = PluginOptions,
         counters: ResourceCounters | None = None,
-        allocated: Callable[[], object] = lambda: None,
     ) -> None:
-        self._resource = resource
-        self._advertised = advertised
+        self._spec = spec
         self._allocator = allocator
-        self._plugin_options = options
         self._counters = counters or ResourceCounters()
-        self._allocated = allocated
         self.started = 0
         self.ended = 0
         self.changed: Watchable[int] = Watchable(0)  # streams alive
@@ -87,8 +78,12 @@ class DevicePluginService:
     def streams(self) -> int:
         return self.started - self.ended
 
+    @property
+    def _resource(self) -> str:
+        return self._spec.value.pool.name
+
     def methods(self, stream_count: StreamCount | None = None) -> Mapping[str, Method]:
-        """For one socket, whose `audience` is counted."""
+        """For one socket, whose streams are counted."""
         return {
             api.GET_OPTIONS: Unary(self._options),
             api.LIST_AND_WATCH: Streaming(
@@ -101,7 +96,7 @@ class DevicePluginService:
 
     def _options(self, request: bytes) -> bytes:
         _parsed(pb.Empty, request)
-        return options_of(self._plugin_options()).SerializeToString()
+        return options_of(self._spec.value.options).SerializeToString()
 
     async def _list_and_watch(
         self, stream_count: StreamCount, request: bytes
@@ -111,11 +106,12 @@ class DevicePluginService:
         self.started += 1
         self.changed.set(self.streams)
         try:
-            version, told = -1, None
+            version, sent = -1, None
             while True:
-                advertised, version = await self._advertised.after(version)
-                if advertised != told:
-                    told = advertised
+                spec, version = await self._spec.after(version)
+                advertised = spec.advertised
+                if advertised != sent:
+                    sent = advertised
                     self._counters.list_and_watch_updates += 1
                     yield response_of(advertised)
         finally:
@@ -165,18 +161,16 @@ class DevicePluginService:
             self._counters.allocations += 1
             # The line is written after the answer: no kubelet has to wait for it.
             fields = {"resource": self._resource, "devices": ids}
-            loop = asyncio.get_running_loop()
-            loop.call_soon(partial(log.info, "allocated", extra=fields))
-            loop.call_soon(self._allocated)
+            asyncio.get_running_loop().call_soon(partial(log.info, "allocated", extra=fields))
         self._counters.allocate_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 
-    def _pre_start(self, request: bytes) -> bytes:
+    async def _pre_start(self, request: bytes) -> bytes:
         ids = sorted(_parsed(pb.PreStartContainerRequest, request).devices_ids)
         # Some kubelets may call it although the options do not ask for it.
-        if self._plugin_options().pre_start:
+        if self._spec.value.options.pre_start:
             try:
-                self._allocator.check(ids)
+                await self._allocator.check(ids)
             except RefusalError as error:
                 self._counters.pre_start_rejections += 1
                 raise self._refusal("start-refused", ids, error) from error
@@ -213,7 +207,7 @@ def fill(answer: pb.ContainerAllocateResponse, granted: AllocateResult) -> None:
         answer.cdi_devices.add(name=name)
 
 
-def response_of(advertised: AdvertisedDevices) -> bytes:
+def response_of(advertised: Sequence[AdvertisedDevice]) -> bytes:
     """The list as the kubelet takes it. No topology without a NUMA node: an empty
     one would be taken for a promise that every node is as good."""
     response = pb.ListAndWatchResponse()
