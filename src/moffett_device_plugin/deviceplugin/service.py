@@ -120,29 +120,28 @@ class DevicePluginService:
             self.changed.set(self.streams)
 
     def _preferred(self, request: bytes) -> bytes:
+        """A hint: an error here would fail the pod for good, so there is always an answer."""
         began = time.perf_counter()
         parsed = _parsed(pb.PreferredAllocationRequest, request)
         response = pb.PreferredAllocationResponse()
         for container in parsed.container_requests:
+            available, size = container.available_deviceIDs, container.allocation_size
+            must_include = container.must_include_deviceIDs
+            fields = {"resource": self._resource, "size": size}
             try:
-                ids = self._allocator.prefer(
-                    container.available_deviceIDs,
-                    container.must_include_deviceIDs,
-                    container.allocation_size,
-                )
-            except PlacementError as error:
+                ids = self._allocator.prefer(available, must_include, size)
+                log.debug("placement", extra={**fields, "devices": ids})
+            except Exception as error:
                 self._counters.placement_rejections += 1
-                log.warning("placement-refused", extra={"resource": self._resource, "why": error})
-                raise StatusError(Code.INVALID_ARGUMENT, str(error)) from error
+                ids = first_available(available, must_include, size)
+                effect = {"effect": "the first available devices are preferred"}
+                # Of what was not foreseen, there is all there is to know.
+                unforeseen = None if isinstance(error, PlacementError) else error
+                why = str(error) or type(error).__name__
+                log.warning(
+                    "placement-failed", extra={**fields, "why": why, **effect}, exc_info=unforeseen
+                )
             response.container_responses.add(deviceIDs=ids)
-            log.debug(
-                "placement",
-                extra={
-                    "resource": self._resource,
-                    "size": container.allocation_size,
-                    "devices": ids,
-                },
-            )
         self._counters.placement_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 
@@ -180,6 +179,14 @@ class DevicePluginService:
         log.warning(event, extra={"resource": self._resource, "devices": ids, "why": error})
         unknown = isinstance(error, UnknownDeviceError)
         return StatusError(Code.NOT_FOUND if unknown else Code.FAILED_PRECONDITION, str(error))
+
+
+def first_available(
+    available: Sequence[str], must_include: Sequence[str], size: int
+) -> Sequence[str]:
+    """All of `must_include` and the first of the others, up to `size` ids."""
+    chosen = dict.fromkeys([*must_include, *sorted(available)])
+    return list(chosen)[: max(size, len(set(must_include)))]
 
 
 def options_of(options: PluginOptions) -> pb.DevicePluginOptions:
