@@ -97,7 +97,8 @@ async def _api(
     node_labels: NodeLabels | None,
 ) -> None:
     from .kubernetes.features import run_api_features
-    from .labels.facts import facts_of, holders_by_device
+    from .labels.facts import facts_of
+    from .resources.device_ids import DeviceIds
 
     def holders() -> Mapping[str, Sequence[Holder]]:
         held = (
@@ -105,7 +106,8 @@ async def _api(
             if context.pod_resources_watcher is None
             else context.pod_resources_watcher.holders.value
         )
-        return holders_by_device(context.plugin_manager.pools, held)
+        # Of all of the node's devices: a pod keeps what is no longer advertised.
+        return DeviceIds(context.monitor.state.value.snapshot.devices).holders(held)
 
     await run_api_features(
         api,

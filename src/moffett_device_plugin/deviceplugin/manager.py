@@ -17,6 +17,7 @@ from ..allocation.allocator import PoolAllocator
 from ..devices.inventory import Snapshot
 from ..devices.state import NodeState
 from ..resources.conflicts import Holders, mark_conflicts
+from ..resources.device_ids import DeviceIds
 from ..resources.plugin_config import PluginConfig, PluginSpec
 from ..resources.pools import AdvertisedDevice, ResourcePool, UnassignedDevices, build_pools
 from ..runtime.watchable import Watchable, set_within, waking
@@ -57,10 +58,10 @@ def wanted_plugins(inputs: Inputs, running: Collection[str] = ()) -> WantedPlugi
     if not inputs.state.settled:
         return WantedPlugins()  # what only mx-smi knows could make a device unhealthy
     pools, unassigned = build_pools(inputs.state, inputs.config.resources)
-    devices = inputs.state.snapshot.devices
+    device_ids = DeviceIds(inputs.state.snapshot.devices)
     return WantedPlugins(
         tuple(
-            mark_conflicts(pool, inputs.holders, devices)
+            mark_conflicts(pool, inputs.holders, device_ids)
             for pool in pools
             if inputs.may_start or pool.name in running
         ),
@@ -240,7 +241,7 @@ class PluginManager:
         }
         for why in conflicts.keys() - self._logged_conflicts:
             effect = "not given out until then"
-            log.warning("held-elsewhere", extra={**conflicts[why], "effect": effect})
+            log.warning("allocation-conflict", extra={**conflicts[why], "effect": effect})
         self._logged_conflicts = frozenset(conflicts)
         for group in wanted.unassigned:
             if group not in self._wanted.unassigned:

@@ -69,13 +69,13 @@ class Peers:
             line = await self._connect(instance, STALE_AFTER)
             if line is None:
                 return
-            log.info("another-copy", extra={"copy": instance})
+            log.info("another-instance", extra={"copy": instance})
             self.alive.add(instance)
             while line is not None:  # it may have dropped just the socket of this line
                 await line.lost.wait()
                 line = await self._connect(instance)
             self.alive.discard(instance)
-            log.info("another-copy-ended", extra={"copy": instance})
+            log.info("another-instance-ended", extra={"copy": instance})
             if instance in self._present:  # else its departure has been counted
                 self.departures.set(self.departures.value + 1)
         finally:
