@@ -13,6 +13,8 @@ from moffett_device_plugin.deviceplugin.registration import (
     Action,
     Backoff,
     Bind,
+    ClearClient,
+    CloseOlder,
     Observed,
     Register,
     RegistrationTimeouts,
@@ -20,9 +22,11 @@ from moffett_device_plugin.deviceplugin.registration import (
     State,
     Wait,
     accepted,
+    cleared,
     decide,
     not_listening,
     observed,
+    older_closed,
     refused,
     unreachable,
 )
@@ -148,3 +152,67 @@ def test_a_directory_in_which_no_socket_can_be_made() -> None:
     assert decide(state, NOW, T) == Wait(NOW + T.refused_retry, "cannot listen on /dp/x: No space")
     state = not_listening(seen(bound=False), NOW, "cannot listen", T)
     assert decide(state, NOW + T.refused_retry, T) == Bind(), "the connection itself goes on"
+
+
+# -- another instance ends ----------------------------------------------------------------
+
+
+def departing(**changes: Any) -> State:
+    """Another instance has removed its sockets, and we have registered for that."""
+    leaving = {"leaving": True, "options_asked": True, **changes}
+    trigger = replace(TRIGGER, departures=1)
+    state = seen(trigger=trigger, **leaving)
+    assert decide(state, NOW, T) == Register()
+    return observed(accepted(state, NOW), replace(SERVED, trigger=trigger, **leaving), NOW, T)
+
+
+def test_the_clients_entry_is_cleared_before_another_instance_ends_and_made_again_after() -> None:
+    state = departing(older=1)
+    trigger = state.observed.trigger
+    assert decide(state, NOW, T) == ClearClient()
+    state = cleared(state, NOW)
+    assert decide(state, NOW, T) == Wait(NOW + T.departure), "for its end"
+    ended = replace(SERVED, trigger=trigger, options_asked=True, older=1)
+    state = observed(state, ended, NOW + 0.5, T)
+    assert decide(state, NOW + 0.5, T) == CloseOlder(), "which costs nothing now"
+    state = observed(older_closed(state, NOW + 0.5), replace(ended, older=0), NOW + 0.5, T)
+    settled = NOW + 0.5 + T.settle
+    assert decide(state, NOW + 0.5, T) == Wait(settled), "the kubelet has to notice first"
+    assert decide(state, settled, T) == Register()
+    state = observed(accepted(state, settled), ended, settled, T)
+    assert decide(state, settled, T) == Wait()
+
+
+def test_one_that_says_it_ends_and_does_not_is_not_waited_for() -> None:
+    state = cleared(departing(), NOW)
+    late = NOW + T.departure
+    assert decide(state, late, T) == Register()
+    assert decide(accepted(state, late), late, T) == Wait(), "nor handed over to again"
+
+
+def test_a_second_that_leaves_meanwhile_is_handed_over_to_as_well() -> None:
+    state = cleared(departing(), NOW)
+    now_is = replace(state.observed, trigger=replace(TRIGGER, departures=2))
+    state = observed(state, now_is, NOW, T)
+    assert decide(state, NOW, T) == Register()
+    assert decide(accepted(state, NOW), NOW, T) == ClearClient()
+
+
+def test_kubelets_up_to_1_24_need_no_cleared_client() -> None:
+    state = departing(options_asked=False, older=1)
+    assert decide(state, NOW, T) == CloseOlder()
+    assert decide(older_closed(state, NOW), NOW, T) == Wait()
+
+
+def test_a_new_kubelet_ends_the_hand_over() -> None:
+    state = triggered(cleared(departing(), NOW), kubelet=(2, 2, 2), departures=1)
+    assert decide(state, NOW, T) == Register()
+    assert accepted(state, NOW).cleared_at is None
+
+
+def test_older_connections_do_not_add_up() -> None:
+    assert decide(seen(older=1, options_asked=True), NOW, T) == Wait()
+    state = seen(older=2, options_asked=True)
+    assert decide(state, NOW, T) == ClearClient()
+    assert decide(cleared(state, NOW), NOW, T) == CloseOlder()
+    assert decide(seen(older=2), NOW, T) == CloseOlder()

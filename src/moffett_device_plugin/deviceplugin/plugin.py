@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..api import KUBELET_SOCKET
 from ..resources.plugin_config import PluginSpec
@@ -15,10 +16,20 @@ from . import registration
 from .context import PluginContext
 from .kubelet_client import RegistrationError, register
 from .peers import Peers
-from .registration import Bind, Observed, Register, RegistrationTrigger, State, Wait, decide
+from .registration import (
+    Action,
+    Bind,
+    ClearClient,
+    Observed,
+    Register,
+    RegistrationTrigger,
+    State,
+    Wait,
+    decide,
+)
 from .service import Allocator, DevicePluginService, options_of
 from .socket_names import socket_prefix
-from .sockets import PluginSocket, PluginSockets
+from .sockets import CLEARS, PluginSocket, PluginSockets
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +53,7 @@ class ResourcePlugin:
         self._timeouts = context.timeouts
         self._clock = clock
         self._wake = asyncio.Event()
+        self._state = State()
         self._logged = ""  # the last reason in the log why the kubelet does not have us
 
     @property
@@ -65,22 +77,30 @@ class ResourcePlugin:
                 await self._leave(sockets, peers)
 
     async def _stay_registered(self, sockets: PluginSockets, peers: Peers) -> None:
-        state = State()
         while True:
             self._wake.clear()
             now, timeouts = self._clock(), self._timeouts
-            state = registration.observed(state, self._observe(sockets, peers), now, timeouts)
-            action = decide(state, now, timeouts)
+            seen = self._observe(sockets, peers)
+            self._state = registration.observed(self._state, seen, now, timeouts)
+            action = decide(self._state, now, timeouts)
             self._log_waiting(action.reason)
             if isinstance(action, Wait):
                 await set_within(self._wake, None if action.until is None else action.until - now)
             else:
-                state = await self._act(action, state, sockets)
+                self._state = await self._act(action, self._state, sockets)
 
-    async def _act(self, action: Bind | Register, state: State, sockets: PluginSockets) -> State:
-        if isinstance(action, Register):
-            sockets.renew()
-        own = sockets.newest
+    async def _act(self, action: Action, state: State, sockets: PluginSockets) -> State:
+        match action:
+            case Bind():
+                own = sockets.newest
+            case Register():
+                sockets.renew()
+                own = sockets.newest
+            case ClearClient():
+                own = sockets.another(refuse=CLEARS)
+            case _:
+                sockets.close_older()
+                return registration.older_closed(state, self._clock())
         made_again = own.listener.ever_listened
         try:
             if await own.listener.ensure() and made_again:
@@ -88,7 +108,23 @@ class ResourcePlugin:
         except OSError as error:
             why = f"cannot listen on {own.listener.path}: {error.strerror}"
             return registration.not_listening(state, self._clock(), why, self._timeouts)
-        return await self._register(own, state) if isinstance(action, Register) else state
+        if isinstance(action, Register):
+            return await self._register(own, state)
+        return state if isinstance(action, Bind) else await self._clear(own, sockets, state)
+
+    async def _clear(self, own: PluginSocket, sockets: PluginSockets, state: State) -> State:
+        """Registers `own` so that the kubelet refuses it, as is wanted. One that accepts it
+        has it as any other."""
+        try:
+            await self._call_register(own)
+        except RegistrationError as error:
+            own.close()
+            if not error.answered:
+                return registration.unreachable(state, self._clock(), str(error))
+            log.info("kubelet-client-cleared", extra={"resource": self.resource})
+            return registration.cleared(state, self._clock())
+        sockets.renew(own)
+        return self._accepted(own, state)
 
     def _observe(self, sockets: PluginSockets, peers: Peers) -> Observed:
         listing = self._directory.listing.value
@@ -102,24 +138,21 @@ class ResourcePlugin:
             directory="" if listing.exists else str(self._directory.path),
             bound=sockets.newest.listener.intact(),
             listening=sockets.newest.stream_count.started > 0,
+            options_asked=sockets.newest.stream_count.options_asked,
+            older=sockets.older,
+            leaving=bool(peers.leaving),
         )
 
     async def _register(self, own: PluginSocket, state: State) -> State:
         started = self._clock()
-        socket, options = (
-            self._directory.path / KUBELET_SOCKET,
-            options_of(self._spec.value.options),
-        )
         try:
-            await register(socket, own.name, self.resource, options)
+            await self._call_register(own)
         except RegistrationError as error:
             if not error.answered:
                 return registration.unreachable(state, self._clock(), str(error))
             own.used = True
             self.counters.registration_failures += 1
             return registration.refused(state, self._clock(), str(error), self._timeouts)
-        own.used = True
-        self.counters.registrations += 1
         advertised = self._spec.value.advertised
         log.info(
             "registered",
@@ -130,6 +163,15 @@ class ResourcePlugin:
                 "took_ms": round((self._clock() - started) * 1000, 1),
             },
         )
+        return self._accepted(own, state)
+
+    async def _call_register(self, own: PluginSocket) -> None:
+        options = options_of(self._spec.value.options)
+        await register(self._directory.path / KUBELET_SOCKET, own.name, self.resource, options)
+
+    def _accepted(self, own: PluginSocket, state: State) -> State:
+        own.used = True
+        self.counters.registrations += 1
         self._logged = ""
         return registration.accepted(state, self._clock())
 
@@ -142,7 +184,12 @@ class ResourcePlugin:
     async def _leave(self, sockets: PluginSockets, peers: Peers) -> None:
         """Another instance, if there is one, sees our sockets go and registers; only then
         do we stop serving, so that the kubelet always has a plugin to call."""
+        if self._state.cleared_at is not None and not peers.staying:
+            # Without a client the kubelet would not notice our end.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeouts.handover):
+                    await self._act(Register(), self._state, sockets)
         sockets.unlink()
-        if peers.alive and self.service.streams:
+        if peers.staying and self.service.streams:
             await asyncio.sleep(self._timeouts.handover)
         sockets.close()

@@ -1,7 +1,14 @@
 """When to register with the kubelet: a pure state machine.
 
-`decide` says what to do next; `accepted`, `refused`, `unreachable` and `not_listening` are
-the states after it was done. The loop around it is in plugin.py.
+`decide` says what to do next; `accepted`, `refused`, `unreachable`, `not_listening`,
+`cleared` and `older_closed` are the states after it was done. The loop around it is in
+plugin.py.
+
+Kubelets 1.25 to 1.36 keep one client for each resource name, and when any connection of a
+plugin ends they hang up on that client, whosever it is. Where there is none they do nothing,
+and a registration whose GetDevicePluginOptions answers an error leaves none. So before a
+connection is closed on purpose, such a registration is made (ClearClient); and once no
+connection is about to end, the plugin registers again, so that its own end is noticed.
 """
 
 from __future__ import annotations
@@ -25,8 +32,10 @@ class RegistrationTimeouts:
     that answered an error. `list_and_watch`: how long after an accepted registration the
     kubelet may take to call ListAndWatch. `steady`: a registration that held so long does
     not count as a failure. `handover`: how long an instance that ends goes on serving
-    after it removed its sockets. `withdrawal`: from the empty list of a resource that is
-    no longer offered to the end of its plugin.
+    after it removed its sockets; `departure`: how long another waits for that end at most.
+    `settle`: from the end of a connection to the next registration, so that the kubelet has
+    noticed the one before it gets the other. `withdrawal`: from the empty list of a
+    resource that is no longer advertised to the end of its plugin.
     """
 
     first_retry: float = 0.002
@@ -34,7 +43,9 @@ class RegistrationTimeouts:
     last_retry: float = 10.0
     list_and_watch: float = 12.0
     steady: float = 1.0
-    handover: float = 0.3
+    handover: float = 0.5
+    departure: float = 5.0
+    settle: float = 0.1
     withdrawal: float = 0.2
 
 
@@ -67,25 +78,40 @@ class RegistrationTrigger:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What there is now. `bound`: the newest socket is in the directory and is ours.
-    `listening`: the kubelet has called ListAndWatch through it."""
+    """What there is now.
+
+    `bound`: the newest socket is in the directory and is ours. `listening`: the kubelet has
+    called ListAndWatch through it. `options_asked`: and GetDevicePluginOptions, as kubelets
+    do from 1.25 on. `older`: sockets before it that a kubelet still listens through.
+    `leaving`: another instance has removed its sockets, and its connections will end.
+    """
 
     trigger: RegistrationTrigger = RegistrationTrigger()
     directory: str = ""  # the path; empty while it exists
     bound: bool = False
     listening: bool = False
+    options_asked: bool = False
+    older: int = 0
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What there is, and what came of the attempts so far. `reason`: why the last one did
-    not succeed."""
+    """What there is, and what came of the attempts so far.
+
+    `reason`: why the last one did not succeed. `cleared_at`: since when the kubelet has no
+    client to hang up on; None while it has. `quiet_since`: since when, as far as is known,
+    no connection ended. `handed_over`: the departures that need no ClearClient any more.
+    """
 
     observed: Observed = Observed()
     backoff: Backoff = Backoff()
     registered_for: RegistrationTrigger | None = None
     registered_at: float = float("-inf")
     reason: str = ""
+    cleared_at: float | None = None
+    quiet_since: float = float("-inf")
+    handed_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +137,24 @@ class Register:
     reason: str = ""
 
 
-Action = Wait | Bind | Register
+@dataclass(frozen=True, slots=True)
+class ClearClient:
+    """Make a registration whose GetDevicePluginOptions answers an error."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseOlder:
+    """Close the connections of the sockets before the newest."""
+
+    reason: str = ""
+
+
+Action = Wait | Bind | Register | ClearClient | CloseOlder
+
+#: Older sockets that stay open: to close one takes two more registrations.
+KEPT = 1
 
 
 def decide(state: State, now: float, timeouts: RegistrationTimeouts) -> Action:
@@ -127,9 +170,27 @@ def decide(state: State, now: float, timeouts: RegistrationTimeouts) -> Action:
     if not now_is.bound:
         return Bind() if now >= due else Wait(due, state.reason)
     if now_is.listening:
-        return Wait()
+        return _hand_over(state, now, timeouts)
     deadline = state.registered_at + timeouts.list_and_watch
     return Register(NO_CALL) if now >= deadline else Wait(deadline)
+
+
+def _hand_over(state: State, now: float, timeouts: RegistrationTimeouts) -> Action:
+    """Before connections end, and after."""
+    now_is = state.observed
+    if state.cleared_at is None:
+        departs = now_is.leaving and state.handed_over != now_is.trigger.departures
+        if not (departs or now_is.older > KEPT):
+            return Wait()
+        # Up to 1.24 a connection's end means nothing unless it is the newest's.
+        return ClearClient() if now_is.options_asked else CloseOlder()
+    departed_by = state.cleared_at + timeouts.departure
+    if now_is.leaving and now < departed_by:
+        return Wait(departed_by)
+    if now_is.older:
+        return CloseOlder()
+    settled = state.quiet_since + timeouts.settle
+    return Register() if now >= settled else Wait(settled)
 
 
 def observed(state: State, now_is: Observed, now: float, timeouts: RegistrationTimeouts) -> State:
@@ -139,6 +200,8 @@ def observed(state: State, now_is: Observed, now: float, timeouts: RegistrationT
     held = state.registered_for == state.observed.trigger != now_is.trigger
     if new_kubelet or (held and now - state.registered_at > timeouts.steady):
         state = replace(state, backoff=Backoff(), reason="")
+    if state.observed.leaving and not now_is.leaving:
+        state = replace(state, quiet_since=now)
     return replace(state, observed=now_is)
 
 
@@ -153,7 +216,19 @@ def accepted(state: State, now: float) -> State:
         registered_for=trigger,
         registered_at=now,
         reason="",
+        cleared_at=None,
     )
+
+
+def cleared(state: State, now: float) -> State:
+    """The kubelet refused the registration that was made to be refused."""
+    departures = state.observed.trigger.departures
+    return replace(state, cleared_at=now, quiet_since=now, handed_over=departures)
+
+
+def older_closed(state: State, now: float) -> State:
+    departures = state.observed.trigger.departures
+    return replace(state, quiet_since=now, handed_over=departures)
 
 
 def refused(state: State, now: float, why: str, timeouts: RegistrationTimeouts) -> State:

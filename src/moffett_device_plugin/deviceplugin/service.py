@@ -44,10 +44,12 @@ class Allocator(Protocol):
 
 @dataclass(slots=True)
 class StreamCount:
-    """The ListAndWatch calls that began and ended at one socket."""
+    """The ListAndWatch calls that began and ended at one socket, and whether
+    GetDevicePluginOptions was called there."""
 
     started: int = 0
     ended: int = 0
+    options_asked: bool = False
 
     @property
     def streams(self) -> int:
@@ -82,20 +84,25 @@ class DevicePluginService:
     def _resource(self) -> str:
         return self._spec.value.pool.name
 
-    def methods(self, stream_count: StreamCount | None = None) -> Mapping[str, Method]:
-        """For one socket, whose streams are counted."""
+    def methods(
+        self, stream_count: StreamCount | None = None, *, refuse: str = ""
+    ) -> Mapping[str, Method]:
+        """For one socket, whose calls are counted. With `refuse`, GetDevicePluginOptions
+        answers this error."""
+        count = stream_count or StreamCount()
         return {
-            api.GET_OPTIONS: Unary(self._options),
-            api.LIST_AND_WATCH: Streaming(
-                partial(self._list_and_watch, stream_count or StreamCount())
-            ),
+            api.GET_OPTIONS: Unary(partial(self._options, count, refuse)),
+            api.LIST_AND_WATCH: Streaming(partial(self._list_and_watch, count)),
             api.GET_PREFERRED_ALLOCATION: Unary(self._preferred),
             api.ALLOCATE: Unary(self._allocate),
             api.PRE_START_CONTAINER: Unary(self._pre_start),
         }
 
-    def _options(self, request: bytes) -> bytes:
+    def _options(self, count: StreamCount, refuse: str, request: bytes) -> bytes:
         _parsed(pb.Empty, request)
+        count.options_asked = True
+        if refuse:
+            raise StatusError(Code.FAILED_PRECONDITION, refuse)
         return options_of(self._spec.value.options).SerializeToString()
 
     async def _list_and_watch(
