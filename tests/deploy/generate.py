@@ -68,8 +68,9 @@ def files() -> dict[Path, str]:
     )
     made[folder / "plugin-labels-events.yaml"] = manifest(
         "The plugin, without privileges, with a service account: labels of the node, events and\n"
-        "# the condition SPUHealthy. Kubernetes 1.30 and later; earlier ones do not know the two\n# objects of the ValidatingAdmissionPolicy: leave them out.",
-        {"labels": {"to": "api"}, "events": True, "condition": True},
+        "# the condition SPUHealthy. Kubernetes 1.30 and later: earlier ones do not know the two\n"
+        "# objects of the ValidatingAdmissionPolicy; leave them out.",
+        {"labels": {"sink": "api"}, "events": True, "condition": True},
     )
     made[folder / "plugin-prometheus-operator.yaml"] = manifest(
         "The plugin, without privileges, with a PodMonitor and alerts for the Prometheus\n"
