@@ -114,7 +114,7 @@ async def kubelet_never_dials(world: World) -> None:
 async def kubelet_socket_replaced(world: World) -> None:
     """Another kubelet takes the socket's place while the old one still hangs around."""
     world.need(world.kubelet.running)
-    world.kubelet.get_stuck()
+    world.kubelet.stop_accepting()
     await asyncio.sleep(world.chance.choice((0.0, 0.1)))
     world.kubelet.choose_kind(world.chance)
     await world.kubelet.start(wipe=False)
@@ -148,4 +148,4 @@ async def own_sockets_deleted(world: World) -> None:
 
 @action("stream-cut", seconds=14)
 async def stream_cut(world: World) -> None:
-    world.kubelet.cut(world.pick(world.kubelet.resources()))
+    world.kubelet.disconnect(world.pick(world.kubelet.resources()))
