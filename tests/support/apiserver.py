@@ -52,7 +52,7 @@ class Answer:
 
 
 def refusal(status: int, reason: str = "", message: str = "", **headers: str) -> Answer:
-    text = message or f"the stand-in says {status}"
+    text = message or f"the fake API server answers {status}"
     content = {"kind": "Status", "status": "Failure", "code": status, "message": text}
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, {**content, "reason": reason}, fields)

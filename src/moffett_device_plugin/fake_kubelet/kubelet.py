@@ -275,9 +275,7 @@ class FakeKubelet:
 
     async def _connect(self, request: pb.RegisterRequest) -> Endpoint:
         """Raises OSError when nothing listens there (TimeoutError is one)."""
-        path = Path(
-            f"{self.directory}/{request.endpoint}"
-        )  # joined without a check, as a kubelet does
+        path = Path(f"{self.directory}/{request.endpoint}")  # joined unchecked, as a kubelet does
         endpoint = Endpoint(request.endpoint, options=request.options)
         authority = self.behaviour.authority or str(path)
         async with asyncio.timeout(DIAL_TIMEOUT):
