@@ -87,7 +87,9 @@ def check_quiet(lines: Iterable[Line]) -> None:
     )
     for line, times in seen.items():
         if times > REPEATS:
-            raise InvariantError("told-once", f"{times} times while nothing happened: {dict(line)}")
+            raise InvariantError(
+                "logged-once", f"{times} times, nothing changed: {dict(line)}"
+            )
 
 
 class Growth:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ from tests.faults.actions import ACTIONS
 from tests.faults.campaign import Record, plan
 from tests.faults.invariants import Agreement, Growth, InvariantError
 from tests.faults.machine import Chip
+from tests.faults.plugin import ROOT
 from tests.faults.truth import Expect, Shape, card_id, differences, expected, of_chip
 
 DEVICES = Shape("spu")
@@ -219,3 +222,12 @@ def test_the_table_has_the_slowest_recovery() -> None:
     record.agreed(since + 2.5)
     record.agreed(since + 9)  # long after it
     assert record.tallies["ecc"].slowest == pytest.approx(2.5)
+
+
+def test_every_defect_still_has_its_place_in_the_daemon() -> None:
+    """In a process of its own: they are not taken back."""
+    code = "from tests.faults.mutants import MUTANTS\nfor mutant in MUTANTS.values(): mutant()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

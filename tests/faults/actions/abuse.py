@@ -68,7 +68,7 @@ async def oversized_requests(world: World) -> None:
         with suppress(OSError, StatusError):
             async with await Channel.connect(path) as channel:
                 await channel.unary(api.ALLOCATE, content, 2.0)
-                raise InvariantError("refuses-nonsense", "an oversized request was granted")
+                raise InvariantError("refuses-invalid", "an oversized request was granted")
 
 
 @action("unknown-devices")
@@ -82,7 +82,7 @@ async def unknown_devices(world: World) -> None:
         with suppress(OSError, StatusError):
             async with await Channel.connect(path) as channel:
                 await channel.unary(api.ALLOCATE, request.SerializeToString(), 2.0)
-                raise InvariantError("refuses-nonsense", f"{ids[0]} was granted")
+                raise InvariantError("refuses-invalid", f"{ids[0]} was granted")
 
 
 @action("streams-cancelled")
