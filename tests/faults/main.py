@@ -75,7 +75,7 @@ async def _campaign(arguments: argparse.Namespace, seed: int) -> int:
             finally:
                 await world.close()
     if arguments.log:
-        lines = (json.dumps(line, default=str) + "\n" for line in world.heard)
+        lines = (json.dumps(line, default=str) + "\n" for line in world.log_lines)
         arguments.log.write_text("".join(lines))
     if arguments.story:
         print("\n".join(record.story))
@@ -96,6 +96,6 @@ async def _only(campaign: Campaign, name: str, seed: int, seconds: float) -> Non
         await campaign.settle()
         await asyncio.sleep(chance.choice((0.0, 0.3, 2.0)))
         for left in list(campaign.world.open):
-            await campaign.mend(left)
+            await campaign.repair(left)
         await campaign.settle()
-        await campaign.weigh()
+        await campaign.measure()
