@@ -90,7 +90,7 @@ class Record:
     _began: float = field(default_factory=time.monotonic)
     _waiting: dict[str, float] = field(default_factory=dict)
 
-    def tell(self, text: str) -> None:
+    def add(self, text: str) -> None:
         self.story.append(f"{time.monotonic() - self._began:8.3f} s  {text}")
 
     def done(self, name: str) -> None:
@@ -145,7 +145,7 @@ class Campaign:
 
     async def round(self, what: Round) -> None:
         self.record.rounds += 1
-        self.record.tell(f"round {what.number}")
+        self.record.add(f"round {what.number}")
         for step in what.steps:
             await asyncio.sleep(step.pause)
             await self.step(step)
@@ -174,11 +174,11 @@ class Campaign:
         before = set(self.world.open)
         self.world.settled = self.world.agreement.agrees
         self.world.changed(action.seconds)
-        self.record.tell(f"{step.name} (seed {step.seed})")
+        self.record.add(f"{step.name} (seed {step.seed})")
         try:
             await action.act(self.world)
         except NotNowError:
-            self.record.tell("  not possible now")
+            self.record.add("  not possible now")
             self.record.left_out(step.name)
         else:
             self.record.done(step.name)
@@ -189,7 +189,7 @@ class Campaign:
     async def repair(self, name: str) -> None:
         if name not in self.world.open:
             return
-        self.record.tell(f"repaired: {name}")
+        self.record.add(f"repaired: {name}")
         cause = self._causes.get(name, "")
         await self.world.repair(name)
         if cause in ACTIONS:
@@ -202,7 +202,7 @@ class Campaign:
             await asyncio.sleep(LOOK / 2)
         if self.world.agreement.agrees:
             self.record.settled += 1
-        self.record.tell(
+        self.record.add(
             "the list is right" if self.world.agreement.agrees else "the list is not checked"
         )
 

@@ -24,7 +24,7 @@ async def every_point(campaign: Campaign) -> None:
             world.chance = random.Random(point)
             await restart(world)
             await campaign.settle()
-            record.tell(f"{kind.dial}, ends {kind.ends}: dies: {point}")
+            record.add(f"{kind.dial}, ends {kind.ends}: dies: {point}")
             if not await crash_at(world, point):
                 raise InvariantError("every-point", f"nothing came to {point}")
             record.done(f"kubelet-dies: {point}")
@@ -47,7 +47,7 @@ async def every_name(campaign: Campaign) -> None:
             await campaign.settle()
             for _ in range(2):
                 await world.admit(1)
-            record.tell(f"from {first} to {second} under {len(world.kubelet.pods)} pods")
+            record.add(f"from {first} to {second} under {len(world.kubelet.pods)} pods")
             change_to(world, second)
             await campaign.settle()
             while await world.admit(1) is not None:

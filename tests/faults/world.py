@@ -26,7 +26,7 @@ from .truth import Shape
 T = TypeVar("T")
 
 RECOVERY, SMI_INTERVAL, SMI_TIMEOUT = 1.0, 0.5, 1.0
-#: Seconds after a pod's end in which the daemon may not have log_lines of it.
+#: Seconds after a pod's end in which the daemon may not have noticed it.
 POD_MEMORY = 40.0
 
 SHAPES: dict[str, tuple[Shape, str]] = {
