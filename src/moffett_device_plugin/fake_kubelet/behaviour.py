@@ -17,8 +17,9 @@ class Behaviour:
     before 1.26. `ends`: what follows when a connection ends and the resource has several:
     `last`: nothing, unless it is the connection of the plugin that registered last, whose
     devices are unhealthy then; `any`: the devices are unhealthy, and the connection of the
-    plugin that registered last is closed; `one`: another connection takes over. With `one`,
-    a socket that is connected already cannot register again.
+    plugin that registered last is closed, unless a registration failed since; `one`: another
+    connection takes over. With `one`, a socket that is connected already cannot register
+    again.
     """
 
     register: Literal["answer", "refuse", "hang", "die"] = "answer"

@@ -240,6 +240,8 @@ class FakeKubelet:
                 endpoint = await self._connect(request)
             except (OSError, StatusError) as error:
                 self._dial_failed(request, error)
+                if (known := self._resources.get(request.resource_name)) is not None:
+                    known.client = None  # removed by resource name, whichever it was
                 text = f"failed to dial device plugin: {error}"
                 raise StatusError(Code.UNKNOWN, text) from error
             if server is not self._registration.server:
