@@ -102,7 +102,7 @@ def test_a_temperature_of_zero_or_none_keeps_the_last_real_one(reading: float | 
 
 
 def test_without_mx_smi_the_switch_makes_the_card() -> None:
-    cards = [d.card for d in bus(Snapshot(), Faults()).devices]
+    cards = [d.card_id for d in bus(Snapshot(), Faults()).devices]
     assert len(set(cards)) == 2
     assert cards[:3] == cards[:1] * 3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from ..devices.inventory import Device
 from ..devices.state import NodeState
@@ -32,7 +32,7 @@ class PoolAllocator:
         pool: Callable[[], ResourcePool],
         device_list_strategy: Callable[[], DeviceListStrategy] = DeviceListStrategy,
         sola: Callable[[], Sequence[Mount] | None] = tuple,
-        rescan: Callable[[], object] = lambda: None,
+        rescan: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._state = state
         self._pool = pool
@@ -88,10 +88,11 @@ class PoolAllocator:
             tuple(devices), self._state.value, self._known, device_list_strategy, sola, name
         )
 
-    def check(self, ids: Sequence[str]) -> None:
+    async def check(self, ids: Sequence[str]) -> None:
         """A last look at the devices of a container that is about to start. Raises
         RefusalError when they could not be granted now."""
-        self._look()
+        if self._look is not None:
+            await self._look()
         self.allocate(ids)
 
     # -- what the answers are made from -------------------------------------------

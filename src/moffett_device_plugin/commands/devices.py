@@ -32,7 +32,7 @@ def run(values: Values, output: str) -> int:
 
 async def look_once(monitor: Monitor) -> NodeState:
     """The node as one look at the bus and one run of mx-smi show it."""
-    monitor.rescan()
+    await monitor.rescan()
     await monitor.ask_smi()
     return monitor.state.value
 

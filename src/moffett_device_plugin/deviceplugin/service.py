@@ -40,7 +40,7 @@ class Allocator(Protocol):
     def allocate(self, ids: Sequence[str]) -> AllocateResult:
         """What a container gets. Raises RefusalError."""
 
-    def check(self, ids: Sequence[str]) -> None:
+    async def check(self, ids: Sequence[str]) -> None:
         """A last look before a container starts. Raises RefusalError."""
 
 
@@ -171,12 +171,12 @@ class DevicePluginService:
         self._counters.allocate_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 
-    def _pre_start(self, request: bytes) -> bytes:
+    async def _pre_start(self, request: bytes) -> bytes:
         ids = sorted(_parsed(pb.PreStartContainerRequest, request).devices_ids)
         # Some kubelets may call it although the options do not ask for it.
         if self._plugin_options().pre_start:
             try:
-                self._allocator.check(ids)
+                await self._allocator.check(ids)
             except RefusalError as error:
                 self._counters.pre_start_rejections += 1
                 raise self._refusal("start-refused", ids, error) from error

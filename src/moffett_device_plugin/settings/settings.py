@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -83,6 +83,8 @@ class HardwareSettings:
     smi: str | None = None
     smi_timeout: float = 5.0
     control_nodes: tuple[str, ...] = ()
+    device_nodes: tuple[str, ...] = ()
+    virtual_functions: bool = False
     simulate: tuple[str, ...] = ()
     simulate_control: Path = Path(DEFAULT_CONTROL)
 
@@ -133,8 +135,12 @@ class Item(Protocol):
 
 
 def hardware_settings(values: Values) -> HardwareSettings:
-    root, smi, timeout, nodes, simulate, control = (values[o] for o in HARDWARE_OPTIONS)
-    return HardwareSettings(root, smi, timeout, nodes, simulate, control)
+    root, smi, timeout, control_nodes, device_nodes, virtual, simulate, control = (
+        values[o] for o in HARDWARE_OPTIONS
+    )
+    return HardwareSettings(
+        root, smi, timeout, control_nodes, device_nodes, virtual, simulate, control
+    )
 
 
 def log_settings(values: Values) -> LogSettings:
@@ -144,7 +150,7 @@ def log_settings(values: Values) -> LogSettings:
 
 def health_policy(values: Values) -> HealthPolicy:
     rules, recovery = (values[o] for o in HEALTH_OPTIONS)
-    return HealthPolicy(rules.limits, rules.off, recovery)
+    return cast(HealthPolicy, replace(rules, recovery_seconds=recovery))
 
 
 def serve_settings(values: Values) -> ServeSettings:
