@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..settings.settings import HardwareSettings
 from . import Hardware
+from .settings import HardwareSettings
 
 
 def create_hardware(settings: HardwareSettings) -> Hardware:
@@ -20,7 +20,7 @@ def create_hardware(settings: HardwareSettings) -> Hardware:
         settings.host_root,
         settings.smi,
         settings.smi_timeout,
-        NodeSettings(settings.control_nodes, *_device_nodes(settings.device_nodes)),
+        NodeSettings(settings.control_devices, *_device_nodes(settings.device_nodes)),
         virtual_functions=settings.virtual_functions,
     )
 
