@@ -37,6 +37,15 @@ def loud_events() -> dict[str, Path]:
                     args=[ast.Constant(value=str(event)), *_],
                 ):
                     found[event] = path
+                case ast.Call(
+                    func=ast.Name(id="Line" | "line"),
+                    args=[
+                        ast.Attribute(attr="WARNING" | "ERROR"),
+                        ast.Constant(value=str(event)),
+                        *_,
+                    ],
+                ):
+                    found[event] = path
     return found
 
 

@@ -109,7 +109,7 @@ def _looked_at(context: Context) -> Context:
     monitor = Monitor(create_hardware(context.hardware), context.policy, time.monotonic)
     error: str | None = None
     try:
-        start(monitor.rescan, LOOK_DEADLINE).result()
+        start(lambda: asyncio.run(monitor.rescan()), LOOK_DEADLINE).result()
     except TimeoutError:
         error = f"a look at the bus ({context.sys}) did not end in {LOOK_DEADLINE:g} s"
     else:
