@@ -339,13 +339,13 @@ def test_why_pods_are_not_known_is_said_with_the_mount_that_is_missing(tmp_path:
 def test_nodes_are_opened_in_a_container_only(host: FakeHost) -> None:
     host.function("0000:36:00.0")
     context = rescan("--host-root", str(host.root))
-    outside = replace(context, place=Environment(root=host.root))
+    outside = replace(context, environment=Environment(root=host.root))
     assert only(list(container.device_access(outside))).level is Level.SKIP
-    inside = Environment(root=host.root, environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
-    absent = only(list(container.device_access(replace(context, place=inside))))
+    inside = Environment(root=host.root, variables={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    absent = only(list(container.device_access(replace(context, environment=inside))))
     assert (absent.level, absent.subject) == (Level.WARN, "/dev/spu0")
-    given = {**inside.environment, "MOFFETT_SPU_BUS_IDS": "0000:36:00.0"}
-    owner = replace(context, place=replace(inside, environment=given))
+    given = {**inside.variables, "MOFFETT_SPU_BUS_IDS": "0000:36:00.0"}
+    owner = replace(context, environment=replace(inside, variables=given))
     assert only(list(container.device_access(owner))).level is Level.FAIL
     (host.root / "dev").mkdir()
     (host.root / "dev/spu0").write_text("")
@@ -356,8 +356,11 @@ def test_a_pod_answers_for_its_own_devices_only(host: FakeHost) -> None:
     host.s30(0x34)
     host.control_node("spuctl")
     context = rescan("--host-root", str(host.root))
-    given = replace(context.place, environment={"MOFFETT_SPU_BUS_IDS": "0000:37:00.0"})
-    assert container.expected_nodes(replace(context, place=given)) == ["/dev/spu1", "/dev/spuctl"]
+    given = replace(context.environment, variables={"MOFFETT_SPU_BUS_IDS": "0000:37:00.0"})
+    assert container.expected_nodes(replace(context, environment=given)) == [
+        "/dev/spu1",
+        "/dev/spuctl",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -443,9 +446,9 @@ def test_a_daemon_with_other_flags_is_noticed(tmp_path: Path) -> None:
     (process / "cmdline").write_bytes("\0".join(words).encode() + b"\0")
     (process / "status").write_text("Name:\tpython3\nVmRSS:\t  24576 kB\n")
     context = rescan("--simulate", "1xS4")
-    same = only(findings_of(replace(context, place=Environment(root=tmp_path)))["daemon"])
+    same = only(findings_of(replace(context, environment=Environment(root=tmp_path)))["daemon"])
     assert (same.level, same.found) == (Level.PASS, "process 42, 24 MiB")
-    other = replace(context, place=Environment(root=tmp_path), arguments=())
+    other = replace(context, environment=Environment(root=tmp_path), arguments=())
     assert "--simulate 1xS4" in only(findings_of(other)["daemon"]).found
 
 

@@ -39,10 +39,10 @@ def redactor_for(context: Context, *, with_serials: bool, with_names: bool) -> R
 
 def _names(context: Context) -> tuple[tuple[str, str], ...]:
     holders = [h for units in context.held.units.values() for hs in units.values() for h in hs]
-    environment = context.place.environment
+    environment = context.environment.variables
     hosts = (
         os.uname().nodename,
-        context.place.read("etc/hostname"),
+        context.environment.read("etc/hostname"),
         *(environment.get(name) for name in ("HOSTNAME", "NODE_NAME", "SPU_NODE_NAME")),
     )
     pods = stand_ins("pod", (holder.pod for holder in holders))

@@ -10,7 +10,7 @@ from ..hardware import sysfs
 from ..hardware.pci import BASE_CLASS_ACCELERATOR, VENDOR_MOFFETT, sysfs_bus_id
 from ..hardware.types import Link
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, some, warn
+from .findings import Finding, count, fail, ok, skip, some, warn
 
 #: How many devices a card of a product has, where the vendor says so.
 DEVICES_OF_CARD = {"S30": 3}
@@ -24,7 +24,7 @@ def cards(context: Context) -> Iterable[Finding]:
         found = (
             f"{count(len(devices), 'SPU')} on {count(len(cards_of(devices)), 'card')} ({products})"
         )
-        return [good(found + (", simulated" if context.simulated else ""))]
+        return [ok(found + (", simulated" if context.simulated else ""))]
     if context.state_error is not None:
         return [fail(context.state_error, "look at the kernel's log (dmesg) for blocked tasks")]
     return [_nothing_found(context)]
@@ -61,7 +61,7 @@ def complete_cards(context: Context) -> Iterable[Finding]:
     """All the chips of a card are there, or some have left."""
     whole = [card for card in cards_of(context.state.snapshot.devices) if card.devices]
     if not whole:
-        return [skipped(NO_CARDS)]
+        return [skip(NO_CARDS)]
     findings: list[Finding] = []
     for card in whole:
         present = [device for device in card.devices if device.present]
@@ -76,14 +76,14 @@ def complete_cards(context: Context) -> Iterable[Finding]:
                     card.devices[0].serial or card.id,
                 )
             )
-    return findings or [good("every card shows all its devices")]
+    return findings or [ok("every card shows all its devices")]
 
 
 def answers(context: Context) -> Iterable[Finding]:
     """Configuration space: all ones is what a dead link reads as."""
     present = list(_present(context))
     if not present:
-        return [skipped(NO_CARDS)]
+        return [skip(NO_CARDS)]
     dead = [
         fail(
             "its PCI configuration space reads all ones: it fell off its link",
@@ -93,13 +93,13 @@ def answers(context: Context) -> Iterable[Finding]:
         for device in present
         if not device.function.responding
     ]
-    return dead or [good(f"{count(len(present), 'device')} answer on the bus")]
+    return dead or [ok(f"{count(len(present), 'device')} answer on the bus")]
 
 
 def links(context: Context) -> Iterable[Finding]:
     present = list(_present(context))
     if not present:
-        return [skipped(NO_CARDS)]
+        return [skip(NO_CARDS)]
     degraded: list[Finding] = []
     unknown = 0
     for device in present:
@@ -117,16 +117,16 @@ def links(context: Context) -> Iterable[Finding]:
     if degraded:
         return degraded
     if unknown == len(present):
-        return [skipped("the kernel does not tell the speed of these links")]
+        return [skip("the kernel does not tell the speed of these links")]
     speeds = sorted({_link(device.function.link) for device in present})
-    return [good(f"{count(len(present) - unknown, 'link')} as fast as they can be: {some(speeds)}")]
+    return [ok(f"{count(len(present) - unknown, 'link')} as fast as they can be: {some(speeds)}")]
 
 
 def errors(context: Context) -> Iterable[Finding]:
     """PCIe advanced error reporting."""
     present = list(_present(context))
     if not present:
-        return [skipped(NO_CARDS)]
+        return [skip(NO_CARDS)]
     findings: list[Finding] = []
     for device in present:
         aer = device.function.aer
@@ -143,8 +143,8 @@ def errors(context: Context) -> Iterable[Finding]:
     if findings:
         return findings
     if all(device.function.aer.fatal is None for device in present):
-        return [skipped("the kernel counts no PCIe errors here (no advanced error reporting)")]
-    return [good("no PCIe errors counted")]
+        return [skip("the kernel counts no PCIe errors here (no advanced error reporting)")]
+    return [ok("no PCIe errors counted")]
 
 
 def _present(context: Context) -> Iterator[Device]:

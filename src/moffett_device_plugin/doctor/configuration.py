@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS
 from .context import Context
-from .findings import Finding, fail, good, skipped, some, warn
+from .findings import Finding, fail, ok, skip, some, warn
 
 PREFIX = "SPU_"
 #: Every setting that a variable can give.
@@ -24,7 +24,7 @@ def settings(context: Context) -> Iterable[Finding]:
             for error in context.wrong_settings
         ]
     chosen = sorted(name for name, given in context.given.items() if given.origin != "default")
-    findings = [good(f"valid; not by default: {some(chosen, 8) or 'nothing'}")]
+    findings = [ok(f"valid; not by default: {some(chosen, 8) or 'nothing'}")]
     if context.by_labels:
         findings.append(
             warn(
@@ -39,13 +39,13 @@ def settings(context: Context) -> Iterable[Finding]:
 def variables(context: Context) -> Iterable[Finding]:
     """Variables that look like ours and are none: mistyped, they would do nothing."""
     findings: list[Finding] = []
-    for name in sorted(context.place.environment):
+    for name in sorted(context.environment.variables):
         if not name.startswith(PREFIX) or name in NAMES:
             continue
         near = get_close_matches(name, NAMES, 1)
         remedy = f"did you mean {near[0]}?" if near else "see docs/configuration.md"
         findings.append(warn("there is no such variable: it does nothing", remedy, name))
-    return findings or [good("no variable of ours is mistyped")]
+    return findings or [ok("no variable of ours is mistyped")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class Running:
 
 def daemon(context: Context) -> Iterable[Finding]:
     """Its flags are not the doctor's: what they say has to be said again."""
-    running = list(running_daemons(context.place.root / "proc"))
+    running = list(running_daemons(context.environment.root / "proc"))
     if not running:
-        return [skipped("no daemon is to be seen from here (another pod, or the host)")]
+        return [skip("no daemon is to be seen from here (another pod, or the host)")]
     findings: list[Finding] = []
     for one in running:
         size = "" if one.rss_kib is None else f", {one.rss_kib / 1024:.0f} MiB"
@@ -75,7 +75,7 @@ def daemon(context: Context) -> Iterable[Finding]:
                 )
             )
         else:
-            findings.append(good(text))
+            findings.append(ok(text))
     return findings
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..allocation.allocate_result import ENV_BUS_IDS
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, warn
+from .findings import Finding, count, fail, ok, skip, warn
 
 #: Seconds for opening all nodes; a driver may hang in its open.
 OPEN_TIMEOUT = 4.0
@@ -31,24 +31,24 @@ for path in sys.argv[1:]:
 
 
 def container(context: Context) -> Iterable[Finding]:
-    if not context.place.in_container:
-        return [skipped("the doctor runs on the host itself")]
+    if not context.environment.in_container:
+        return [skip("the doctor runs on the host itself")]
     version = cgroup_version(context)
-    privileged = bool(context.place.capabilities >> _CAP_SYS_ADMIN & 1)
+    privileged = bool(context.environment.capabilities >> _CAP_SYS_ADMIN & 1)
     rights = "privileged" if privileged else "without CAP_SYS_ADMIN"
-    devices = context.place.read("sys/fs/cgroup/devices/devices.list")
+    devices = context.environment.read("sys/fs/cgroup/devices/devices.list")
     if version == "v1" and devices is not None:
         what = "all devices" if devices.startswith("a ") else count(
             len(devices.splitlines()), "device rule"
         )  # fmt: skip
-        return [good(f"in a container, {rights}; cgroup v1 allows {what}")]
+        return [ok(f"in a container, {rights}; cgroup v1 allows {what}")]
     if version == "v1":
-        return [good(f"in a container, {rights}; cgroup v1, its devices.list is not readable")]
-    return [good(f"in a container, {rights}; cgroup {version}, whose device rules are a program")]
+        return [ok(f"in a container, {rights}; cgroup v1, its devices.list is not readable")]
+    return [ok(f"in a container, {rights}; cgroup {version}, whose device rules are a program")]
 
 
 def cgroup_version(context: Context) -> str:
-    mounts = context.place.read("proc/self/mountinfo") or ""
+    mounts = context.environment.read("proc/self/mountinfo") or ""
     types = {line.partition(" - ")[2].split(" ", 1)[0] for line in mounts.splitlines()}
     if "cgroup" in types:
         return "v1"
@@ -58,28 +58,28 @@ def cgroup_version(context: Context) -> str:
 def device_access(context: Context) -> Iterable[Finding]:
     """Opens each node that this container should be able to use."""
     if context.simulated:
-        return [skipped("simulated devices have no nodes of their own")]
-    if not context.place.in_container:
-        return [skipped("the doctor runs on the host itself: no device cgroup is in the way")]
+        return [skip("simulated devices have no nodes of their own")]
+    if not context.environment.in_container:
+        return [skip("the doctor runs on the host itself: no device cgroup is in the way")]
     if not context.options.open_nodes:
-        return [skipped("not to be tried (--no-open)")]
+        return [skip("not to be tried (--no-open)")]
     wanted = expected_nodes(context)
     if not wanted:
-        return [skipped("there are no device nodes to try")]
+        return [skip("there are no device nodes to try")]
     seen = {path: str(context.on_host(path)) for path in wanted}
     answers = open_all(list(seen.values()))
-    owner = bool(context.place.environment.get(ENV_BUS_IDS))
+    owner = bool(context.environment.variables.get(ENV_BUS_IDS))
     findings = [
         finding
         for path, local in seen.items()
         if (finding := _evaluate(path, answers.get(local), owner=owner)) is not None
     ]
-    return findings or [good(f"{count(len(wanted), 'device node')} can be opened")]
+    return findings or [ok(f"{count(len(wanted), 'device node')} can be opened")]
 
 
 def expected_nodes(context: Context) -> Sequence[str]:
     """The nodes of all devices; in a pod with SPUs of its own, of those alone."""
-    given = context.place.environment.get(ENV_BUS_IDS, "")
+    given = context.environment.variables.get(ENV_BUS_IDS, "")
     own = {part for part in given.split(",") if part}
     nodes = [
         node.host_path

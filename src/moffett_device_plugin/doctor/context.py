@@ -24,7 +24,7 @@ class Environment:
     """Where this process runs. `root` is its own root directory, for tests another."""
 
     root: Path = Path("/")
-    environment: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     uid: int = 0
 
     def read(self, path: str) -> str | None:
@@ -40,7 +40,7 @@ class Environment:
         marks = (".dockerenv", "run/.containerenv")
         if any((self.root / mark).exists() for mark in marks):
             return True
-        if self.environment.get("KUBERNETES_SERVICE_HOST"):
+        if self.variables.get("KUBERNETES_SERVICE_HOST"):
             return True
         return bool(re.search(r" / / \S+ .*- overlay ", self.read("proc/self/mountinfo") or ""))
 
@@ -80,7 +80,7 @@ class Context:
     state: NodeState = field(default_factory=NodeState)
     state_error: str | None = None
     held: Held = field(default_factory=Held)
-    place: Environment = field(default_factory=Environment)
+    environment: Environment = field(default_factory=Environment)
     options: Options = Options()
     wrong_settings: tuple[ConfigurationError, ...] = ()
     given: Mapping[str, RawValue] = field(default_factory=dict)

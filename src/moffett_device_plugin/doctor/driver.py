@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ..hardware.mounts import file_system_of
 from .bus import NO_CARDS
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, some, warn
+from .findings import Finding, count, fail, ok, skip, some, warn
 
 #: A driver that hands the device to a virtual machine.
 PASS_THROUGH = frozenset({"vfio-pci", "pci-stub"})
@@ -17,7 +17,7 @@ PASS_THROUGH = frozenset({"vfio-pci", "pci-stub"})
 def driver(context: Context) -> Iterable[Finding]:
     present = [device for device in context.state.snapshot.devices if device.present]
     if not present:
-        return [skipped(NO_CARDS)]
+        return [skip(NO_CARDS)]
     findings: list[Finding] = []
     for device in present:
         name = device.function.driver
@@ -46,14 +46,14 @@ def driver(context: Context) -> Iterable[Finding]:
         return [warn(text, "let SOLA's driver have all of them")]
     version = context.state.snapshot.driver_version
     told = f", version {version}" if version else ""
-    return [good(f"{names.pop()} is bound to {count(len(present), 'device')}{told}")]
+    return [ok(f"{names.pop()} is bound to {count(len(present), 'device')}{told}")]
 
 
 def nodes(context: Context) -> Iterable[Finding]:
     """Every device has a character device, and the host's /dev has its node."""
     present = [device for device in context.state.snapshot.devices if device.present]
     if not present:
-        return [skipped(NO_CARDS)]
+        return [skip(NO_CARDS)]
     findings: list[Finding] = []
     for device in present:
         if not device.function.nodes:
@@ -77,24 +77,24 @@ def nodes(context: Context) -> Iterable[Finding]:
     number = sum(len(device.function.nodes) for device in present)
     shared = len(context.state.snapshot.control_nodes)
     text = f"{count(number, 'node')} of {count(len(present), 'device')}"
-    return [good(text + (f", and {count(shared, 'node')} that all share" if shared else ""))]
+    return [ok(text + (f", and {count(shared, 'node')} that all share" if shared else ""))]
 
 
 def dev(context: Context) -> Iterable[Finding]:
     """Whether this /dev is the host's. A container's is a copy made when it started."""
     if context.simulated:
-        return [skipped("simulated devices have no nodes of their own")]
+        return [skip("simulated devices have no nodes of their own")]
     wanted = [node for device in context.state.snapshot.devices for node in device.function.nodes]
     if not wanted:
-        return [skipped("there are no device nodes to look for")]
+        return [skip("there are no device nodes to look for")]
     folder = context.on_host("/dev")
-    mounts = context.place.read("proc/self/mountinfo") or ""
+    mounts = context.environment.read("proc/self/mountinfo") or ""
     if file_system_of(folder, mounts) == "devtmpfs":
-        return [good(f"{folder} is the host's own: nodes come and go in it")]
+        return [ok(f"{folder} is the host's own: nodes come and go in it")]
     absent = [node.host_path for node in wanted if not context.on_host(node.host_path).exists()]
     if not absent:
         text = f"{folder} is a copy and has all {count(len(wanted), 'node')} for the moment"
-        return [good(text)]
+        return [ok(text)]
     return [
         warn(
             f"{folder} is a copy made when this container started, without {some(absent)}",
@@ -107,7 +107,7 @@ def dev(context: Context) -> Iterable[Finding]:
 def node_permissions(context: Context) -> Iterable[Finding]:
     """Containers run by others than root need more than the owner's permission."""
     if context.simulated:
-        return [skipped("simulated devices have no nodes of their own")]
+        return [skip("simulated devices have no nodes of their own")]
     closed: list[str] = []
     looked_at = 0
     for device in context.state.snapshot.devices:
@@ -120,7 +120,7 @@ def node_permissions(context: Context) -> Iterable[Finding]:
             if stat.S_IMODE(mode) & 0o006 != 0o006:
                 closed.append(node.host_path)
     if not looked_at:
-        return [skipped("no device node is to be seen from here")]
+        return [skip("no device node is to be seen from here")]
     if closed:
         return [
             warn(
@@ -129,14 +129,14 @@ def node_permissions(context: Context) -> Iterable[Finding]:
                 ' MODE="0666", or device_ownership_from_security_context in containerd or CRI-O',
             )
         ]
-    return [good(f"every user may open {count(looked_at, 'node')}")]
+    return [ok(f"every user may open {count(looked_at, 'node')}")]
 
 
 def firmware(context: Context) -> Iterable[Finding]:
     """mx-smi lists a device from when its firmware is loaded."""
     present = [device for device in context.state.snapshot.devices if device.present]
     if not present:
-        return [skipped(NO_CARDS)]
+        return [skip(NO_CARDS)]
     waiting = [device for device in present if device.listed is False]
     if waiting:
         return [
@@ -149,6 +149,6 @@ def firmware(context: Context) -> Iterable[Finding]:
             for device in waiting
         ]
     if all(device.listed is None for device in present):
-        return [skipped("only mx-smi can tell, and it has not answered")]
+        return [skip("only mx-smi can tell, and it has not answered")]
     versions = sorted({d.firmware_version for d in present if d.firmware_version})
-    return [good(f"loaded on {count(len(present), 'device')}: {some(versions) or 'no version'}")]
+    return [ok(f"loaded on {count(len(present), 'device')}: {some(versions) or 'no version'}")]

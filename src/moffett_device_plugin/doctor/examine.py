@@ -51,7 +51,7 @@ def examine(
         resources=offered,
         device_list_strategy=DeviceListStrategy(values[_STRATEGIES]),
         cdi_dir=values[_CDI_DIR],
-        place=Environment(environment=dict(environment), uid=os.geteuid()),
+        environment=Environment(variables=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),
         wrong_settings=tuple(wrong),
         given={option.env: values.given(option) for option in ALL_OPTIONS},

@@ -75,9 +75,9 @@ def _versions(context: Context) -> dict[str, Any]:
             "installed": context.state.snapshot.installed_sola_version,
         },
         "driver": context.state.snapshot.driver_version,
-        "in_container": context.place.in_container,
-        "capabilities": f"{context.place.capabilities:016x}",
-        "uid": context.place.uid,
+        "in_container": context.environment.in_container,
+        "capabilities": f"{context.environment.capabilities:016x}",
+        "uid": context.environment.uid,
         "cgroup": cgroup_version(context),
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -86,7 +86,7 @@ def _versions(context: Context) -> dict[str, Any]:
 def _settings(context: Context) -> dict[str, Any]:
     """Every setting with where it comes from. Of the environment, `SPU_*` alone: nothing
     else of it is ours to show."""
-    environment = context.place.environment
+    environment = context.environment.variables
     return {
         "effective": {
             name: {"value": given.text, "from": given.origin}
@@ -139,7 +139,7 @@ def _listing(folder: Path) -> str:
 
 
 def _mounts(context: Context) -> str:
-    mounts = context.place.read("proc/self/mountinfo") or ""
+    mounts = context.environment.read("proc/self/mountinfo") or ""
     chosen = [
         line
         for line in mounts.splitlines()

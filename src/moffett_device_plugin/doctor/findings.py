@@ -32,7 +32,7 @@ class Finding:
     layer: str = ""
 
 
-def good(found: str, subject: str = "") -> Finding:
+def ok(found: str, subject: str = "") -> Finding:
     return Finding(Level.PASS, found, subject=subject)
 
 
@@ -44,7 +44,7 @@ def fail(found: str, remedy: str, subject: str = "") -> Finding:
     return Finding(Level.FAIL, found, remedy, subject)
 
 
-def skipped(why: str, remedy: str = "", subject: str = "") -> Finding:
+def skip(why: str, remedy: str = "", subject: str = "") -> Finding:
     return Finding(Level.SKIP, why, remedy, subject)
 
 

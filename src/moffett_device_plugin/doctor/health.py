@@ -9,7 +9,7 @@ from ..devices.health.reasons import Reason, Severity
 from ..devices.health.rules import RULES
 from .bus import NO_CARDS
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, some, warn
+from .findings import Finding, count, fail, ok, skip, some, warn
 
 #: What to do about each reason.
 REMEDIES = {rule.code: rule.remedy for rule in RULES} | {RECOVERING: "wait"}
@@ -18,7 +18,7 @@ REMEDIES = {rule.code: rule.remedy for rule in RULES} | {RECOVERING: "wait"}
 def health_statuses(context: Context) -> Iterable[Finding]:
     devices = context.state.snapshot.devices
     if not devices:
-        return [skipped(NO_CARDS)]
+        return [skip(NO_CARDS)]
     affected: dict[Reason, list[str]] = {}  # one line for what all devices suffer from
     for device in devices:
         for reason in context.state.health_statuses[device.id].reasons:
@@ -31,4 +31,4 @@ def health_statuses(context: Context) -> Iterable[Finding]:
     healthy = sum(context.state.healthy(device.id) for device in devices)
     if findings:
         return findings
-    return [good(f"{count(healthy, 'device')} healthy, of {len(devices)}")]
+    return [ok(f"{count(healthy, 'device')} healthy, of {len(devices)}")]

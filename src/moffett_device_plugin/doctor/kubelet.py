@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..api import KUBELET_SOCKET
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, warn
+from .findings import Finding, count, fail, ok, skip, warn
 
 #: Less free than this, and the kubelet soon fails to write its checkpoint.
 LEAST_FREE = 32 * 1024 * 1024
@@ -40,16 +40,16 @@ def directory(context: Context) -> Iterable[Finding]:
         why = "it is mounted read-only" if read_only else f"user {os.geteuid()} may not write there"
         remedy = "mount it writable (no readOnly: true)" if read_only else "run it as root"
         return [fail(f"{folder}: {why}, so that the plugin cannot make its socket", remedy)]
-    return [good(f"{folder} is there and can be written to")]
+    return [ok(f"{folder} is there and can be written to")]
 
 
 def kubelet_socket(context: Context) -> Iterable[Finding]:
     path = context.kubelet_dir / KUBELET_SOCKET
     if not context.kubelet_dir.is_dir():
-        return [skipped(f"there is no {context.kubelet_dir}")]
+        return [skip(f"there is no {context.kubelet_dir}")]
     error = connect_error(path)
     if error is None:
-        return [good(f"somebody listens on {path}")]
+        return [ok(f"somebody listens on {path}")]
     match error:
         case FileNotFoundError():
             remedy = (
@@ -81,7 +81,7 @@ def disk(context: Context) -> Iterable[Finding]:
     try:
         free = os.statvfs(context.kubelet_dir)
     except OSError as error:
-        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
+        return [skip(f"{context.kubelet_dir}: {error.strerror}")]
     room = free.f_bavail * free.f_frsize
     remedy = "make room on the host: without it the kubelet can write no checkpoint"
     if free.f_files and not free.f_favail:
@@ -91,7 +91,7 @@ def disk(context: Context) -> Iterable[Finding]:
     mib = room // (1024 * 1024)
     if room < LEAST_FREE:
         return [warn(f"{mib} MiB are left on the disk of {context.kubelet_dir}", remedy)]
-    return [good(f"{mib} MiB are left on the disk of {context.kubelet_dir}")]
+    return [ok(f"{mib} MiB are left on the disk of {context.kubelet_dir}")]
 
 
 def stale_sockets(context: Context) -> Iterable[Finding]:
@@ -99,7 +99,7 @@ def stale_sockets(context: Context) -> Iterable[Finding]:
     try:
         found = sockets_in(context.kubelet_dir)
     except OSError as error:
-        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
+        return [skip(f"{context.kubelet_dir}: {error.strerror}")]
     others = [path for path in found if path.name != KUBELET_SOCKET]
     stale = [p for p in others if isinstance(connect_error(p), ConnectionRefusedError)]
     if stale:
@@ -111,7 +111,7 @@ def stale_sockets(context: Context) -> Iterable[Finding]:
             )
             for path in stale
         ]
-    return [good(f"{count(len(others), 'plugin socket')}, none of them left behind")]
+    return [ok(f"{count(len(others), 'plugin socket')}, none of them left behind")]
 
 
 def sockets_in(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from ..grpc.client import Channel
 from ..grpc.messages import StatusError
 from ..resources.pools import DEFAULT_RESOURCE
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, some, warn
+from .findings import Finding, count, fail, ok, skip, some, warn
 from .kubelet import connect_error, sockets_in
 
 CALL_TIMEOUT = 2.0
@@ -36,7 +36,7 @@ def plugin(context: Context) -> Iterable[Finding]:
     try:
         sockets = sockets_in(context.kubelet_dir)
     except OSError as error:
-        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
+        return [skip(f"{context.kubelet_dir}: {error.strerror}")]
     findings: list[Finding] = []
     for name in expected_names(context):
         own = [path for path in sockets if path.name.startswith(socket_prefix(name))]
@@ -54,12 +54,12 @@ def plugin(context: Context) -> Iterable[Finding]:
                 )
             )
         findings += [_answer(name, path, context) for path in alive]
-    return findings or [skipped("no resource is configured")]
+    return findings or [skip("no resource is configured")]
 
 
 def _absent(name: str, context: Context, dead: int) -> Finding:
     if not context.state.snapshot.devices:
-        return skipped("a node without cards advertises nothing", subject=name)
+        return skip("a node without cards advertises nothing", subject=name)
     text = "no plugin serves it" + (f" ({count(dead, 'dead socket')})" if dead else "")
     return fail(
         text,
@@ -80,7 +80,7 @@ def _answer(name: str, path: Path, context: Context) -> Finding:
             name,
         )
     took = (time.monotonic() - began) * 1000
-    return good(f"{path.name} answers in {took:.0f} ms: {text}", name)
+    return ok(f"{path.name} answers in {took:.0f} ms: {text}", name)
 
 
 async def _ask(path: Path, *, listed: bool) -> str:
@@ -111,13 +111,13 @@ def registration(context: Context) -> Iterable[Finding]:
     """What the kubelet wrote down of our resources, against what they should be."""
     path = context.kubelet_dir / api.KUBELET_CHECKPOINT
     if not context.state.snapshot.devices:
-        return [skipped("a node without cards advertises nothing")]
+        return [skip("a node without cards advertises nothing")]
     try:
         known = registered_units(path.read_bytes())
     except FileNotFoundError:
-        return [skipped(f"the kubelet has no {path.name}: no plugin has registered yet", _LOG)]
+        return [skip(f"the kubelet has no {path.name}: no plugin has registered yet", _LOG)]
     except PermissionError:
-        return [skipped(f"{path}: it is for root only", "run the doctor as root")]
+        return [skip(f"{path}: it is for root only", "run the doctor as root")]
     except (OSError, ValueError) as error:
         remedy = "a damaged checkpoint: delete it and restart the kubelet"
         return [warn(f"{path}: {error}", remedy)]
@@ -126,7 +126,7 @@ def registration(context: Context) -> Iterable[Finding]:
         healthy = {unit.id for unit in pool.advertised() if unit.healthy}
         every = {unit.id for unit in pool.advertised()}
         findings.append(_compare(pool.name, healthy, every, known))
-    return findings or [skipped("nothing is advertised")]
+    return findings or [skip("nothing is advertised")]
 
 
 def _compare(
@@ -151,7 +151,7 @@ def _compare(
             f"nothing if a device has just changed; else {_LOG}",
             name,
         )
-    return good(f"the kubelet has {count(len(units), 'healthy unit')}, as it should", name)
+    return ok(f"the kubelet has {count(len(units), 'healthy unit')}, as it should", name)
 
 
 def registered_units(checkpoint: bytes) -> Mapping[str, Sequence[str]]:
@@ -171,7 +171,7 @@ def other_plugins(context: Context) -> Iterable[Finding]:
     try:
         sockets = sockets_in(context.kubelet_dir)
     except OSError as error:
-        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
+        return [skip(f"{context.kubelet_dir}: {error.strerror}")]
     ours = tuple(socket_prefix(name) for name in expected_names(context))
     suspects = [
         path
@@ -191,15 +191,15 @@ def other_plugins(context: Context) -> Iterable[Finding]:
             )
             for path in suspects
         ]
-    return [good("no other plugin for SPUs is to be seen")]
+    return [ok("no other plugin for SPUs is to be seen")]
 
 
 def cdi(context: Context) -> Iterable[Finding]:
     """With a CDI strategy, container engines have to find the plugin's spec."""
     if not context.device_list_strategy.uses_cdi:
-        return [skipped("no CDI strategy is on: the kubelet makes the device nodes")]
+        return [skip("no CDI strategy is on: the kubelet makes the device nodes")]
     if not context.state.snapshot.devices:
-        return [skipped("a node without cards has no CDI spec")]
+        return [skip("a node without cards has no CDI spec")]
     from ..cdi.directory import CdiDirectory
 
     path = CdiDirectory(context.cdi_dir, context.device_list_strategy.cdi_kind).file
@@ -221,4 +221,4 @@ def cdi(context: Context) -> Iterable[Finding]:
     if missing:
         text = f"{path} does not know {some(missing)}"
         return [fail(text, "is the daemon running? It writes the spec when devices change")]
-    return [good(f"{path} has {count(len(names), 'name')}")]
+    return [ok(f"{path} has {count(len(names), 'name')}")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, some, warn
+from .findings import Finding, count, fail, ok, skip, some, warn
 from .holders import by_device, named, strays
 from .plugin import expected_names
 
@@ -13,7 +13,7 @@ from .plugin import expected_names
 def pod_resources(context: Context) -> Iterable[Finding]:
     if context.held.why_not is not None:
         return [
-            skipped(
+            skip(
                 f"which pods hold what is not known: {context.held.why_not}",
                 f"mount {context.pod_resources.parent} from the host and run as root;"
                 " kubelets have it since 1.15",
@@ -23,14 +23,14 @@ def pod_resources(context: Context) -> Iterable[Finding]:
     pods = {(holder.namespace, holder.pod) for holders in held.values() for holder in holders}
     total = len(context.state.snapshot.devices)
     text = f"{len(held)} of {count(total, 'device')} held by {count(len(pods), 'pod')}"
-    return [good(text)]
+    return [ok(text)]
 
 
 def held_devices(context: Context) -> Iterable[Finding]:
     """Pods whose device is unhealthy, or is not this node's any more. Kubernetes does
     nothing about that by itself."""
     if not context.held.known:
-        return [skipped("which pods hold what is not known")]
+        return [skip("which pods hold what is not known")]
     findings: list[Finding] = []
     for device_id, holders in by_device(context.held, context.state.snapshot).items():
         health_status = context.state.health_statuses[device_id]
@@ -72,7 +72,7 @@ def held_devices(context: Context) -> Iterable[Finding]:
                 unit_id,
             )
         )
-    return findings or [good("no pod holds an unhealthy or unknown device")]
+    return findings or [ok("no pod holds an unhealthy or unknown device")]
 
 
 def _twice_held(context: Context) -> Iterable[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..runtime.inotify import ENTRIES, Inotify
 from .context import Context
-from .findings import Finding, fail, good, skipped, warn
+from .findings import Finding, fail, ok, skip, warn
 
 #: Types of SELinux that may do what the plugin has to.
 UNCONFINED = ("spc_t", "unconfined_t", "unconfined_service_t", "kernel_t", "init_t")
@@ -17,14 +17,14 @@ _SYSCTL = "proc/sys/fs/inotify"
 
 
 def selinux(context: Context) -> Iterable[Finding]:
-    enforcing = context.place.read("sys/fs/selinux/enforce")
+    enforcing = context.environment.read("sys/fs/selinux/enforce")
     if enforcing is None:
-        return [good("SELinux is off")]
+        return [ok("SELinux is off")]
     if enforcing != "1":
-        return [good("SELinux is permissive")]
-    label = (context.place.read("proc/self/attr/current") or "").rstrip("\0")
+        return [ok("SELinux is permissive")]
+    label = (context.environment.read("proc/self/attr/current") or "").rstrip("\0")
     if any(f":{kind}:" in f"{label}:" for kind in UNCONFINED):
-        return [good(f"SELinux is enforcing, and lets {label} through")]
+        return [ok(f"SELinux is enforcing, and lets {label} through")]
     return [
         warn(
             f"SELinux is enforcing, and this is {label or 'of an unknown type'}",
@@ -37,7 +37,7 @@ def selinux(context: Context) -> Iterable[Finding]:
 def inotify(context: Context) -> Iterable[Finding]:
     """Whether one more can be had, by having one for a moment."""
     limits = ", ".join(
-        f"{name} {context.place.read(f'{_SYSCTL}/{name}') or 'unknown'}"
+        f"{name} {context.environment.read(f'{_SYSCTL}/{name}') or 'unknown'}"
         for name in ("max_user_instances", "max_user_watches")
     )
     folder = context.kubelet_dir if context.kubelet_dir.is_dir() else Path(tempfile.gettempdir())
@@ -55,7 +55,7 @@ def inotify(context: Context) -> Iterable[Finding]:
                 "sysctl -w fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288",
             )
         ]
-    return [good(f"inotify works ({limits})")]
+    return [ok(f"inotify works ({limits})")]
 
 
 def clock(context: Context) -> Iterable[Finding]:
@@ -67,7 +67,7 @@ def clock(context: Context) -> Iterable[Finding]:
         except OSError:
             continue
     if not newest:
-        return [skipped("there is nothing to compare it with")]
+        return [skip("there is nothing to compare it with")]
     behind = newest - time.time()
     if behind > 60:
         return [
@@ -76,4 +76,4 @@ def clock(context: Context) -> Iterable[Finding]:
                 "set it (chronyc makestep, timedatectl): certificates and leases depend on it",
             )
         ]
-    return [good(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))]
+    return [ok(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))]

@@ -14,7 +14,7 @@ from ..hardware.mxsmi import ALL_FIELDS, CORE_FIELDS, GarbageError, parse_select
 from ..hardware.process import CommandError, Runner, tool_environment
 from ..hardware.smi_command import FIELD_STYLES, Launch, launch_of
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, warn
+from .findings import Finding, count, fail, ok, skip, warn
 
 _CAP_SYS_CHROOT = 18
 #: What the ways to write a list of fields are called.
@@ -37,7 +37,7 @@ def sola_version(context: Context) -> Iterable[Finding]:
     if parsed < minimum:
         remedy = f"upgrade the SOLA Toolkit to {MINIMUM_SOLA} or later"
         return [fail(f"SOLA {version} is too old: every device is unhealthy", remedy)]
-    return [good(f"SOLA {version}, at least {MINIMUM_SOLA}")]
+    return [ok(f"SOLA {version}, at least {MINIMUM_SOLA}")]
 
 
 def sola_agrees(context: Context) -> Iterable[Finding]:
@@ -46,7 +46,7 @@ def sola_agrees(context: Context) -> Iterable[Finding]:
     said, installed = snapshot.smi_sola_version, snapshot.installed_sola_version
     if said is None or installed is None:
         what = "mx-smi" if said is None else f"the link {sola.SOLA}"
-        return [skipped(f"there is nothing to compare: {what} tells no version")]
+        return [skip(f"there is nothing to compare: {what} tells no version")]
     if version_of(said) != version_of(installed):
         return [
             warn(
@@ -55,7 +55,7 @@ def sola_agrees(context: Context) -> Iterable[Finding]:
                 " one version; restart mx-daemon or the host",
             )
         ]
-    return [good(f"mx-smi and {sola.SOLA} agree on {said}")]
+    return [ok(f"mx-smi and {sola.SOLA} agree on {said}")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Answer:
 
 def launch(context: Context) -> Launch | None:
     """How the daemon starts mx-smi on this node; None when there is none."""
-    can_chroot = bool(context.place.capabilities >> _CAP_SYS_CHROOT & 1)
+    can_chroot = bool(context.environment.capabilities >> _CAP_SYS_CHROOT & 1)
     return launch_of(context.hardware.host_root, context.hardware.smi, can_chroot=can_chroot)
 
 
@@ -104,12 +104,12 @@ def mx_smi(context: Context) -> Iterable[Finding]:
     if context.simulated:
         error = context.state.snapshot.smi.error
         if error is None:
-            return [good("simulated, and answers")]
+            return [ok("simulated, and answers")]
         return [warn(error, "heal the simulated node: simulate heal node")]
     launched = launch(context)
     if launched is None:
         if context.hardware.smi == "":
-            return [skipped("it is not to be used (--mx-smi none)")]
+            return [skip("it is not to be used (--mx-smi none)")]
         return [
             warn(
                 f"there is no {context.on_host('/usr/bin/mx-smi')}: no serials, temperatures, ECC",
@@ -164,4 +164,4 @@ def _evaluate(answer: Answer, bad_rows: int, rows: int, form: str, how: str) -> 
     elif answer.seconds > 2:
         yield warn(text, "it is slow: look at the load of the host, and at mx-daemon's log")
     else:
-        yield good(text)
+        yield ok(text)
