@@ -1,4 +1,4 @@
-"""No check can hold up the others, or the doctor."""
+"""No check can block the others, or the doctor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_check_that_hangs_fails_alone() -> None:
     first, second = run_checks(checks, context())
     never.set()
     assert (first.check, first.layer, first.level) == ("hangs", "a", Level.FAIL)
-    assert "no answer in 0.05 s" in first.found
+    assert "no result in 0.05 s" in first.found
     assert (second.check, second.level) == ("fine", Level.PASS)
 
 

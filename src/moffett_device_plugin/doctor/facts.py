@@ -1,7 +1,8 @@
-"""What a bug report needs, as texts by file name. Nothing here is redacted yet."""
+"""What a bug report needs, as texts by file name. Nothing is redacted here."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -16,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..commands.devices import describe
 from ..hardware import sysfs
 from ..hardware.mxsmi import ALL_FIELDS
-from ..hardware.smi_command import FIELD_STYLES
+from ..hardware.process import CommandError, Runner, tool_environment
+from ..hardware.smi_command import FIELD_STYLES, launch_of
 from .configuration import PREFIX
 from .container import cgroup_version
 from .context import Context
 from .findings import Finding
 from .report import as_json
-from .tools import STYLES, ask, launch
 
-#: What sysfs tells of a function, in files of one line or a few.
+#: What sysfs shows of a function, in files of one line or a few.
 ATTRIBUTES = (
     "uevent", "vendor", "device", "subsystem_vendor", "subsystem_device", "class", "revision",
     "numa_node", "local_cpulist", "enable", "power_state", "current_link_speed",
@@ -36,10 +36,11 @@ ATTRIBUTES = (
 )  # fmt: skip
 #: The part of configuration space that all devices have; serials come after it.
 CONFIG_HEADER = 64
-#: Mounts that bear on devices and the kubelet.
+#: Mounts that concern devices and the kubelet.
 _MOUNTS = ("/dev", "/sys", "/proc", "kubelet", "device-plugins", "pod-resources", "sola")
 _PACKAGES = ("h11", "hpack", "prometheus-client", "protobuf", "PyYAML", "rich")
 _LINES = 2000
+_CAP_SYS_CHROOT = 18
 
 
 def gather(
@@ -48,8 +49,7 @@ def gather(
     """One file after the other, the findings first: they matter most."""
     yield "doctor.json", as_json(findings)
     yield "versions.json", json.dumps(_versions(context), indent=2)
-    devices = [describe(device, context.state) for device in context.state.snapshot.devices]
-    yield "devices.json", json.dumps(devices, indent=2)
+    yield "devices.json", json.dumps(_devices(context), indent=2, default=sorted)
     yield "settings.json", json.dumps(_settings(context), indent=2, default=sorted)
     yield "holders.json", json.dumps(_holders(context), indent=2)
     yield "kubelet-dir.txt", _listing(context.kubelet_dir)
@@ -61,6 +61,11 @@ def gather(
         yield from _mx_smi(context)
     if log is not None:
         yield "log.txt", last_lines(log)
+
+
+def _devices(context: Context) -> list[dict[str, Any]]:
+    statuses = context.state.health_statuses
+    return [{**asdict(d), "health": asdict(statuses[d.id])} for d in context.devices]
 
 
 def _versions(context: Context) -> dict[str, Any]:
@@ -84,8 +89,7 @@ def _versions(context: Context) -> dict[str, Any]:
 
 
 def _settings(context: Context) -> dict[str, Any]:
-    """Every setting with where it comes from. Of the environment, `SPU_*` alone: nothing
-    else of it is ours to show."""
+    """Every setting with where it comes from. Of the environment, `SPU_*` alone."""
     environment = context.environment.variables
     return {
         "effective": {
@@ -119,22 +123,17 @@ def _holders(context: Context) -> dict[str, Any]:
 
 
 def _listing(folder: Path) -> str:
-    """As `ls -l` shows it: names, kinds, permissions, sizes and times."""
+    """As `ls -l` shows it: names, types, permissions, sizes and times."""
     lines: list[str] = []
     try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        return f"{folder}: {error.strerror}\n"
-    for path in entries:
-        try:
+        for path in sorted(folder.iterdir()):
             status = path.lstat()
-        except OSError as error:
-            lines.append(f"{path.name}: {error.strerror}")
-            continue
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(status.st_mtime))
-        mode = stat.filemode(status.st_mode)
-        owner = f"{status.st_uid}:{status.st_gid}"
-        lines.append(f"{mode} {owner} {status.st_size:>10} {when} {path.name}")
+            when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(status.st_mtime))
+            owner = f"{status.st_uid}:{status.st_gid}"
+            mode = stat.filemode(status.st_mode)
+            lines.append(f"{mode} {owner} {status.st_size:>10} {when} {path.name}")
+    except OSError as error:
+        lines.append(f"{error.filename}: {error.strerror}")
     return "\n".join(lines) + "\n"
 
 
@@ -150,52 +149,56 @@ def _mounts(context: Context) -> str:
 
 
 def _modules(context: Context) -> str:
-    """The lines of the drivers that are bound, and of what they depend on by name."""
-    bound = {d.function.driver for d in context.state.snapshot.devices if d.function.driver}
-    names = {name.replace("-", "_") for name in bound}
-    names |= {
-        os.path.basename(os.path.realpath(context.sys / f"bus/pci/drivers/{name}/module"))  # noqa: PTH119
-        for name in bound
-    }
+    """The lines of the bound drivers' modules."""
+    drivers = {d.function.driver for d in context.devices if d.function.driver}
+    links = (f"{context.sys}/bus/pci/drivers/{name}/module" for name in drivers)
+    names = {name.replace("-", "_") for name in drivers} | set(map(sysfs.link_name, links))
     modules = _text(Path("/proc/modules")).splitlines()
     return "\n".join(line for line in modules if line.split(" ", 1)[0] in names) + "\n"
 
 
 def _sysfs(context: Context) -> Iterator[tuple[str, str]]:
-    for device in context.state.snapshot.devices:
+    for device in context.devices:
         folder = context.sys / "bus/pci/devices" / device.id
         lines = [f"path: {os.path.realpath(folder)}"]
         for name in ATTRIBUTES:
             value = sysfs.read_text(f"{folder}/{name}")
-            told = "(not there)" if value is None else value.replace("\n", "\n    ")
-            lines.append(f"{name}: {told}")
+            text = "(absent)" if value is None else value.replace("\n", "\n    ")
+            lines.append(f"{name}: {text}")
         lines.append(f"driver: {sysfs.link_name(f'{folder}/driver')}")
         header = (sysfs.read(f"{folder}/config") or b"")[:CONFIG_HEADER]
-        lines += ["config:", *(_hex(header, at) for at in range(0, len(header), 16))]
+        rows = (header[at : at + 16].hex(" ") for at in range(0, len(header), 16))
+        lines += ["config:", *(f"    {row}" for row in rows)]
         yield f"sysfs/{device.id}.txt", "\n".join(lines) + "\n"
 
 
-def _hex(data: bytes, at: int) -> str:
-    return f"    {at:02x}: {data[at : at + 16].hex(' ')}"
-
-
 def _mx_smi(context: Context) -> Iterator[tuple[str, str]]:
-    launched = launch(context)
-    if launched is None:
+    """In each form in which the daemon asks it, until it has to be killed."""
+    can_chroot = bool(context.environment.capabilities >> _CAP_SYS_CHROOT & 1)
+    launch = launch_of(context.hardware.host_root, context.hardware.smi, can_chroot=can_chroot)
+    if launch is None:
         return
-    deadline = context.hardware.smi_timeout
-    for style, name in zip(FIELD_STYLES, STYLES, strict=True):
-        answer = ask(launched, ("select", *style(ALL_FIELDS)), deadline)
-        type = "-".join(name.split())
-        yield f"mx-smi/select{STYLES.index(name)}.txt", _run(type, answer.error, answer.output)
-        if answer.error is None or not answer.ended:
-            break
-    answer = ask(launched, ("query",), deadline)
-    yield "mx-smi/query.txt", _run("query", answer.error, answer.output)
+    root = launch.chroot or "/"
 
+    def change_root() -> None:
+        os.chroot(root)
+        os.chdir("/")
 
-def _run(words: str, error: str | None, output: str) -> str:
-    return f"# {words}: {error or 'ended well'}\n{output}"
+    forms = [("select", *style(ALL_FIELDS)) for style in FIELD_STYLES]
+    for number, words in enumerate((("query",), *forms)):
+        command = Runner().run(
+            (*launch.argv, *words),
+            context.hardware.smi_timeout,
+            env=tool_environment(),
+            before_exec=change_root if launch.chroot else None,
+        )
+        name = f"mx-smi/select{number}.txt" if number else "mx-smi/query.txt"
+        try:
+            finished = asyncio.run(command)
+        except CommandError as error:
+            yield name, f"# {' '.join(words)}: {error}\n"
+            return
+        yield name, f"# {' '.join(words)}: exit status {finished.status}\n{finished.output}"
 
 
 def last_lines(path: Path, most: int = _LINES, size: int = 1024 * 1024) -> str:
@@ -205,7 +208,7 @@ def last_lines(path: Path, most: int = _LINES, size: int = 1024 * 1024) -> str:
             data, cut = _end_of(file, size)
     except OSError as error:
         return f"{path}: {error.strerror or error}\n"
-    if cut:  # half a line could be half a secret, which nobody knows for one
+    if cut:  # half a line could be half a secret, which is not recognised
         data = data.partition(b"\n")[2]
     return "\n".join(data.decode(errors="replace").splitlines()[-most:]) + "\n"
 

@@ -19,8 +19,8 @@ KUBELET_DIR, POD_RESOURCES = (
 
 
 def socket_of(values: Values) -> Path:
-    """The pod-resources socket that was named, else the one beside the kubelet's plugin
-    directory: a kubelet with another --root-dir has both elsewhere."""
+    """The pod-resources socket that was set, else the one beside the kubelet's plugin
+    directory."""
     if values.given(POD_RESOURCES).origin != "default":
         return Path(values[POD_RESOURCES])
     return Path(values[KUBELET_DIR]).parent / "pod-resources" / SOCKET.name
@@ -28,7 +28,7 @@ def socket_of(values: Values) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Holders as the kubelet lists them, by resource and unit; `why_not` says in one
+    """Holders as the kubelet lists them, by resource and advertised device; `why_not` says in one
     line why that is not known."""
 
     units: Holders = field(default_factory=dict)
