@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 import platform
 import stat
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -21,6 +21,7 @@ from ..hardware import sysfs
 from ..hardware.mxsmi import ALL_FIELDS
 from ..hardware.process import CommandError, Runner, tool_environment
 from ..hardware.smi_command import FIELD_STYLES, launch_of
+from ..podresources.client import Holder
 from .configuration import PREFIX
 from .container import cgroup_version
 from .context import Context
@@ -41,6 +42,7 @@ _MOUNTS = ("/dev", "/sys", "/proc", "kubelet", "device-plugins", "pod-resources"
 _PACKAGES = ("h11", "hpack", "prometheus-client", "protobuf", "PyYAML", "rich")
 _LINES = 2000
 _CAP_SYS_CHROOT = 18
+_SMI_TIMEOUT = 10.0  # seconds; the bundle as a whole has a deadline
 
 
 def gather(
@@ -69,17 +71,18 @@ def _devices(context: Context) -> list[dict[str, Any]]:
 
 
 def _versions(context: Context) -> dict[str, Any]:
-    kernel = platform.uname()
+    kernel, snapshot = platform.uname(), context.state.snapshot
+    installed = {d.name: d.version for d in metadata.distributions() if d.name in _PACKAGES}
     return {
         "plugin": __version__,
         "python": sys.version.split()[0],
-        "packages": {name: _installed(name) for name in _PACKAGES},
+        "packages": installed,
         "kernel": f"{kernel.release} {kernel.version} {kernel.machine}",
         "sola": {
-            "mx-smi": context.state.snapshot.smi_sola_version,
-            "installed": context.state.snapshot.installed_sola_version,
+            "mx-smi": snapshot.smi_sola_version,
+            "installed": snapshot.installed_sola_version,
         },
-        "driver": context.state.snapshot.driver_version,
+        "driver": snapshot.driver_version,
         "in_container": context.environment.in_container,
         "capabilities": f"{context.environment.capabilities:016x}",
         "uid": context.environment.uid,
@@ -93,8 +96,7 @@ def _settings(context: Context) -> dict[str, Any]:
     environment = context.environment.variables
     return {
         "effective": {
-            name: {"value": given.text, "from": given.origin}
-            for name, given in context.given.items()
+            name: {"value": raw.text, "from": raw.origin} for name, raw in context.given.items()
         },
         "variables": {n: v for n, v in sorted(environment.items()) if n.startswith(PREFIX)},
         "resources": [asdict(resource) for resource in context.resources],
@@ -102,24 +104,15 @@ def _settings(context: Context) -> dict[str, Any]:
     }
 
 
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _holders(context: Context) -> dict[str, Any]:
-    return {
-        "why_not": context.held.why_not,
-        "units": {
-            resource: {
-                unit: [f"{h.namespace}/{h.pod}/{h.container}" for h in holders]
-                for unit, holders in units.items()
-            }
-            for resource, units in context.held.units.items()
-        },
+    def names(holders: Sequence[Holder]) -> list[str]:
+        return [f"{h.namespace}/{h.pod}/{h.container}" for h in holders]
+
+    held = {
+        resource: {id: names(holders) for id, holders in by_id.items()}
+        for resource, by_id in context.held.units.items()
     }
+    return {"why_not": context.held.why_not, "held": held}
 
 
 def _listing(folder: Path) -> str:
@@ -138,14 +131,13 @@ def _listing(folder: Path) -> str:
 
 
 def _mounts(context: Context) -> str:
-    mounts = context.environment.read("proc/self/mountinfo") or ""
-    chosen = [
+    lines = (context.environment.read("proc/self/mountinfo") or "").splitlines()
+    points = [(line.split(" ")[4:5] or [""])[0] for line in lines]
+    return "\n".join(
         line
-        for line in mounts.splitlines()
-        if len(words := line.split(" ")) > 4
-        and (words[4] == "/" or any(part in words[4] for part in _MOUNTS))
-    ]
-    return "\n".join(chosen) + "\n"
+        for line, point in zip(lines, points, strict=True)
+        if point == "/" or any(part in point for part in _MOUNTS)
+    )
 
 
 def _modules(context: Context) -> str:
@@ -188,7 +180,7 @@ def _mx_smi(context: Context) -> Iterator[tuple[str, str]]:
     for number, words in enumerate((("query",), *forms)):
         command = Runner().run(
             (*launch.argv, *words),
-            context.hardware.smi_timeout,
+            min(context.hardware.smi_timeout, _SMI_TIMEOUT),
             env=tool_environment(),
             before_exec=change_root if launch.chroot else None,
         )
@@ -202,27 +194,16 @@ def _mx_smi(context: Context) -> Iterator[tuple[str, str]]:
 
 
 def last_lines(path: Path, most: int = _LINES, size: int = 1024 * 1024) -> str:
-    """The end of a log of any length."""
+    """The end of a log of any length, in at most `size` characters."""
     try:
-        with path.open("rb", buffering=0) as file:
-            data, cut = _end_of(file, size)
+        with path.open(errors="replace") as file:
+            text = "".join(deque(file, most))
     except OSError as error:
         return f"{path}: {error.strerror or error}\n"
-    if cut:  # half a line could be half a secret, which is not recognised
-        data = data.partition(b"\n")[2]
-    return "\n".join(data.decode(errors="replace").splitlines()[-most:]) + "\n"
-
-
-def _end_of(file: io.FileIO, size: int) -> tuple[bytes, bool]:
-    """The last `size` bytes, also of a pipe, and whether there were more."""
-    if file.seekable():
-        start = max(0, file.seek(0, os.SEEK_END) - size)
-        file.seek(start)
-        return file.read(size), start > 0
-    data, cut = b"", False
-    while part := file.read(65_536):
-        data, cut = (data + part)[-size:], cut or len(data) + len(part) > size
-    return data, cut
+    if len(text) <= size:
+        return text
+    # Half a line could be half a secret, which is not recognised.
+    return text[-size:].partition("\n")[2]
 
 
 def _text(path: Path) -> str:

@@ -86,6 +86,8 @@ def users(context: Context) -> Iterable[Finding]:
     if proc is None:
         return [skip("the host's processes are not visible here: run the doctor on the host")]
     own = {node.host_path for device in context.devices for node in device.function.nodes}
+    if not own:
+        return [skip(NO_NODES)]
     findings: list[Finding] = []
     unread = 0
     for folder in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):

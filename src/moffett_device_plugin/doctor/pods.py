@@ -29,7 +29,7 @@ def held_devices(context: Context) -> Iterable[Finding]:
     """Pods whose device is unhealthy, or is not this node's any more. Kubernetes does
     nothing about that by itself."""
     if not context.held.known:
-        return [skip("which pods hold devices is not known")]
+        return pod_resources(context)  # one cause, one line
     snapshot = context.state.snapshot
     findings = [
         fail(

@@ -86,8 +86,8 @@ class Screen:
         if finding.layer != self._layer:
             self._layer = finding.layer
             self._console.print(Text(finding.layer, style="bold cyan"))
-        text = Text(sanitize(_about(finding)), style="cyan")
-        text.append("\n".join(map(sanitize, finding.found.splitlines())), style="default")
+        text = Text().append(sanitize(_about(finding)), style="cyan")
+        text.append("\n".join(map(sanitize, finding.found.splitlines())))
         if finding.remedy:
             text.append(f"\n→ {sanitize(finding.remedy)}", style="dim italic")
         row = Table.grid(padding=(0, 2))
