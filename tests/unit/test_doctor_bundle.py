@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moffett_device_plugin.commands.doctor import run
-from moffett_device_plugin.doctor import bundle, configuration, facts
+from moffett_device_plugin.doctor import bundle, facts
+from moffett_device_plugin.doctor.checks import ALL_CHECKS
 from moffett_device_plugin.doctor.examine import examine
 from moffett_device_plugin.doctor.findings import fail
 from moffett_device_plugin.doctor.holders import Held
 from moffett_device_plugin.doctor.redact import MASK, Redactor
+from moffett_device_plugin.doctor.run import run_checks
 from moffett_device_plugin.podresources.client import Holder
 from moffett_device_plugin.settings.options import Values
 from tests.support.fakehost import FakeHost
@@ -142,7 +144,7 @@ def test_nothing_that_the_settings_or_pods_name_is_in_a_bundle(
     context = replace(examine(parsed(*flags), {}, flags), held=Held({"example.com/a": units}))
     findings = [
         fail(f"started with --token {token}", f"delete {pod}"),
-        *configuration.resources(context),
+        *run_checks([check for check in ALL_CHECKS if check.name == "resources"], context),
     ]
     assert any(serial in finding.found for finding in findings)
     redact = bundle.redactor_for(context, with_serials=False, with_names=False)

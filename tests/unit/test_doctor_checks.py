@@ -18,7 +18,7 @@ from moffett_device_plugin.doctor import configuration, container, nodes, plugin
 from moffett_device_plugin.doctor.checks import ALL_CHECKS
 from moffett_device_plugin.doctor.context import Context, Environment
 from moffett_device_plugin.doctor.examine import examine
-from moffett_device_plugin.doctor.findings import Finding, Level
+from moffett_device_plugin.doctor.findings import Finding, Findings, Level
 from moffett_device_plugin.doctor.holders import Held
 from moffett_device_plugin.doctor.report import as_json, in_order, line, summary
 from moffett_device_plugin.doctor.run import run_checks
@@ -57,6 +57,11 @@ def on_host(host: FakeHost, *flags: str, **env: str) -> dict[str, list[Finding]]
     return findings_of(
         rescan("--host-root", str(host.root), "--kubelet-dir", str(kubelet), *flags, **env)
     )
+
+
+def looked(findings: Findings) -> list[Finding]:
+    """What a check returned, as a list."""
+    return [findings] if isinstance(findings, Finding) else list(findings)
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -233,10 +238,10 @@ def test_a_node_without_its_link_in_dev_char_is_reported(host: FakeHost) -> None
     assert "daemon-reload" in missing.found
     number = Path("/dev/null").stat().st_rdev
     (host.root / f"dev/char/{os.major(number)}:{os.minor(number)}").symlink_to("../spu0")
-    assert only(list(nodes.char_links(context))).level is Level.PASS
+    assert only(looked(nodes.char_links(context))).level is Level.PASS
     # A copy of /dev, as in a container, says nothing of the host's links.
     (host.root / "proc/self/mountinfo").write_text("")
-    assert only(list(nodes.char_links(context))).level is Level.SKIP
+    assert only(looked(nodes.char_links(context))).level is Level.SKIP
 
 
 def process(proc: Path, pid: int, name: str, cgroup: str, *opened: str) -> None:
@@ -254,11 +259,11 @@ def test_processes_outside_kubernetes_that_have_a_device_open(host: FakeHost) ->
     context = rescan("--host-root", str(host.root))
     proc = host.root / "proc"
     process(proc, 9, "train", "/kubepods.slice/pod1", "/dev/spu0")
-    assert only(list(nodes.users(context))).level is Level.SKIP  # not the host's processes
+    assert only(looked(nodes.users(context))).level is Level.SKIP  # not the host's processes
     process(proc, 2, "kthreadd", "/")
     process(proc, 10, "mx-daemon", "/system.slice/mx-daemon.service", "/dev/spu1")
     process(proc, 11, "bash", "/user.slice", "/dev/null", "/dev/spuctl")
-    assert only(list(nodes.users(context))).level is Level.PASS
+    assert only(looked(nodes.users(context))).level is Level.PASS
     process(proc, 12, "python3", "/user.slice", "/dev/spu1", "/dev/spu2", "pipe:[7]")
     finding = only(list(run_checks([CHECKS["device-users"]], context)))
     assert (finding.level, finding.subjects) == (Level.WARN, ("/dev/spu1", "/dev/spu2"))
@@ -338,7 +343,7 @@ def test_what_the_kubelet_wrote_down(
     if registered is not None:
         text = json.dumps({"Data": {"RegisteredDevices": registered}, "Checksum": 1})
         (tmp_path / "kubelet_internal_checkpoint").write_text(text)
-    finding = only(list(plugin.registration(simulated(tmp_path))))
+    finding = only(looked(plugin.registration(simulated(tmp_path))))
     assert finding.level == level
     assert says in finding.found
 
@@ -354,7 +359,7 @@ def test_a_damaged_checkpoint_is_a_warning_and_no_error(tmp_path: Path, text: st
 def test_a_cdi_spec_is_looked_for_when_containers_need_it(tmp_path: Path) -> None:
     def cdi(*flags: str) -> Finding:
         where = ("--kubelet-dir", str(tmp_path), "--cdi-dir", str(tmp_path))
-        return only(list(plugin.cdi(rescan("--simulate", "1xS4", *where, *flags))))
+        return only(looked(plugin.cdi(rescan("--simulate", "1xS4", *where, *flags))))
 
     assert cdi().level is Level.SKIP
     strategy = ("--device-list-strategy", "cdi-cri")
@@ -375,7 +380,7 @@ def test_a_cdi_spec_is_looked_for_when_containers_need_it(tmp_path: Path) -> Non
 
 
 def held_by(context: Context, units: Mapping[str, tuple[Holder, ...]]) -> list[Finding]:
-    return list(pods.held_devices(replace(context, held=Held({RESOURCE: units}))))
+    return looked(pods.held_devices(replace(context, held=Held({RESOURCE: units}))))
 
 
 def test_a_pod_on_an_unhealthy_device_fails_with_both_named(tmp_path: Path) -> None:
@@ -396,7 +401,7 @@ def test_replicas_and_cards_count_for_their_devices(tmp_path: Path) -> None:
 def test_a_device_that_is_held_under_another_name_is_not_offered(tmp_path: Path) -> None:
     context = simulated(tmp_path)
     cards = {"moffett.ai/spu-card": {"card-0000:34:00.0": (Holder("a", "b", "c"),)}}
-    found = list(pods.held_devices(replace(context, held=Held(cards))))
+    found = looked(pods.held_devices(replace(context, held=Held(cards))))
     assert [f.subjects[0] for f in found] == ["0000:36:00.0", "0000:37:00.0", "0000:38:00.0"]
     assert {f.level for f in found} == {Level.WARN}
     assert "held by pod a/b as moffett.ai/spu-card" in found[0].found
@@ -427,16 +432,16 @@ def test_nodes_are_opened_in_a_container_only(host: FakeHost) -> None:
     host.function("0000:36:00.0")
     context = rescan("--host-root", str(host.root))
     outside = replace(context, environment=Environment(root=host.root))
-    assert only(list(container.device_access(outside))).level is Level.SKIP
+    assert only(looked(container.device_access(outside))).level is Level.SKIP
     inside = Environment(root=host.root, variables={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
-    absent = only(list(container.device_access(replace(context, environment=inside))))
+    absent = only(looked(container.device_access(replace(context, environment=inside))))
     assert (absent.level, absent.subjects) == (Level.PASS, ("/dev/spu0",))
     given = {**inside.variables, "MOFFETT_SPU_BUS_IDS": "0000:36:00.0"}
     owner = replace(context, environment=replace(inside, variables=given))
-    assert only(list(container.device_access(owner))).level is Level.FAIL
+    assert only(looked(container.device_access(owner))).level is Level.FAIL
     (host.root / "dev").mkdir()
     (host.root / "dev/spu0").write_text("")
-    assert only(list(container.device_access(owner))).level is Level.PASS
+    assert only(looked(container.device_access(owner))).level is Level.PASS
 
 
 def test_a_pod_answers_for_its_own_devices_only(host: FakeHost) -> None:
@@ -537,7 +542,7 @@ def test_a_control_node_pattern_that_matches_nothing_is_reported(host: FakeHost)
 def configured(host: FakeHost, resources: str) -> list[Finding]:
     file = host.root / "config.yaml"
     file.write_text(f"version: v1\nhostRoot: {host.root}\nresources: [{resources}]\n")
-    return list(configuration.resources(rescan("--config", str(file))))
+    return looked(configuration.resources(rescan("--config", str(file))))
 
 
 def test_selections_without_effect_are_reported(host: FakeHost) -> None:

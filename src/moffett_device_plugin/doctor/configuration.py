@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -13,15 +13,14 @@ from ..resources.pools import Resource, build_pools
 from ..resources.selector import Selector
 from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS
 from .context import Context
-from .findings import Finding, count, fail, ok, skip, some, warn
-from .hardware import NO_CARDS
+from .findings import Finding, Findings, count, fail, ok, skip, some, warn
 
 PREFIX = "SPU_"
 #: Every setting that a variable can give.
 NAMES = tuple(option.env for option in (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS))
 
 
-def settings(context: Context) -> Iterable[Finding]:
+def settings(context: Context) -> Findings:
     """Values that are not valid stop the daemon's start: its pod is in CrashLoopBackOff."""
     if context.wrong_settings:
         return [
@@ -42,10 +41,8 @@ def settings(context: Context) -> Iterable[Finding]:
     return findings
 
 
-def resources(context: Context) -> Iterable[Finding]:
+def resources(context: Context) -> Findings:
     """Selections without effect, and devices that are in no resource."""
-    if not context.devices:
-        return [skip(NO_CARDS)]
     findings = [
         finding
         for resource in context.resources
@@ -77,7 +74,7 @@ def _selection(context: Context, resource: Resource, key: str) -> Iterator[Findi
         yield warn(text, "none if it is for other nodes; otherwise compare with devices -o json")
 
 
-def variables(context: Context) -> Iterable[Finding]:
+def variables(context: Context) -> Findings:
     """Variables with our prefix that do not exist: mistyped, they have no effect."""
     findings: list[Finding] = []
     for name in sorted(context.environment.variables):
@@ -86,7 +83,7 @@ def variables(context: Context) -> Iterable[Finding]:
         near = get_close_matches(name, NAMES, 1)
         remedy = f"did you mean {near[0]}?" if near else "see docs/configuration.md"
         findings.append(warn("there is no such variable: it has no effect", remedy, name))
-    return findings or [ok(f"every {PREFIX}* variable exists")]
+    return findings or ok(f"every {PREFIX}* variable exists")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +95,11 @@ class Running:
     rss_kib: int | None
 
 
-def daemon(context: Context) -> Iterable[Finding]:
+def daemon(context: Context) -> Findings:
     """Its flags are not the doctor's: they have to be given again."""
     running = list(running_daemons(context.environment.root / "proc"))
     if not running:
-        return [skip("no daemon is visible here (it is in another pod, or on the host)")]
+        return skip("no daemon is visible here (it is in another pod, or on the host)")
     findings: list[Finding] = []
     for one in running:
         size = "" if one.rss_kib is None else f", {one.rss_kib / 1024:.0f} MiB"

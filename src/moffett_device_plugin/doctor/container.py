@@ -7,12 +7,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..allocation.allocate_result import ENV_BUS_IDS
 from .context import Context
-from .findings import Finding, count, fail, ok, skip
-from .nodes import SIMULATED
+from .findings import Finding, Findings, count, fail, ok, skip
 
 ON_HOST = "the doctor runs on the host itself"
 #: Seconds for opening all nodes; a driver may block in its open.
@@ -32,9 +31,9 @@ for path in sys.argv[1:]:
 """
 
 
-def container(context: Context) -> Iterable[Finding]:
+def container(context: Context) -> Findings:
     if not context.environment.in_container:
-        return [skip(ON_HOST)]
+        return skip(ON_HOST)
     privileged = context.environment.capabilities >> _CAP_SYS_ADMIN & 1
     rights = "privileged" if privileged else "without CAP_SYS_ADMIN"
     version = cgroup_version(context)
@@ -45,7 +44,7 @@ def container(context: Context) -> Iterable[Finding]:
         rules = " allows " + (
             "all devices" if every else count(len(allowed.splitlines()), "device rule")
         )
-    return [ok(f"in a container, {rights}; cgroup {version}{rules}")]
+    return ok(f"in a container, {rights}; cgroup {version}{rules}")
 
 
 def cgroup_version(context: Context) -> str:
@@ -56,17 +55,15 @@ def cgroup_version(context: Context) -> str:
     return "v2" if "cgroup2" in types else "unknown"
 
 
-def device_access(context: Context) -> Iterable[Finding]:
+def device_access(context: Context) -> Findings:
     """Opens each node that this container should be able to use."""
-    if context.simulated:
-        return [skip(SIMULATED)]
     if not context.environment.in_container:
-        return [skip(ON_HOST)]
+        return skip(ON_HOST)
     if not context.options.open_nodes:
-        return [skip("not tried (--no-open)")]
+        return skip("not tried (--no-open)")
     wanted = expected_nodes(context)
     if not wanted:
-        return [skip("no device node to open")]
+        return skip("no device node to open")
     visible = {path: str(context.on_host(path)) for path in wanted}
     results = open_all(list(visible.values()))
     owner = bool(context.environment.variables.get(ENV_BUS_IDS))
@@ -75,7 +72,7 @@ def device_access(context: Context) -> Iterable[Finding]:
         for path, local in visible.items()
         if (finding := _evaluate(path, results.get(local), owner=owner)) is not None
     ]
-    return findings or [ok(f"{count(len(wanted), 'device node')} can be opened")]
+    return findings or ok(f"{count(len(wanted), 'device node')} can be opened")
 
 
 def expected_nodes(context: Context) -> Sequence[str]:

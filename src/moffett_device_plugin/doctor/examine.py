@@ -64,9 +64,7 @@ def examine(
 
 
 def _right_variables(
-    arguments: argparse.Namespace,
-    environment: Mapping[str, str],
-    wrong: list[ConfigurationError],
+    arguments: argparse.Namespace, environment: Mapping[str, str], wrong: list[ConfigurationError]
 ) -> Values:
     """The values without the variables that are not valid."""
     right = dict(environment)

@@ -78,10 +78,7 @@ def _versions(context: Context) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "packages": installed,
         "kernel": f"{kernel.release} {kernel.version} {kernel.machine}",
-        "sola": {
-            "mx-smi": snapshot.smi_sola_version,
-            "installed": snapshot.installed_sola_version,
-        },
+        "sola": {"mx-smi": snapshot.smi_sola_version, "installed": snapshot.installed_sola_version},
         "driver": snapshot.driver_version,
         "in_container": context.environment.in_container,
         "capabilities": f"{context.environment.capabilities:016x}",

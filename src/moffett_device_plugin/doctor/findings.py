@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from .context import Context
@@ -48,15 +48,20 @@ def skip(why: str, remedy: str = "", *subjects: str) -> Finding:
     return Finding(Level.SKIP, why, remedy, subjects)
 
 
+Findings = Finding | Iterable[Finding]
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`look` yields one finding or more, and must not change anything. `deadline` is in
-    seconds."""
+    """`look` finds one thing or more, and must not change anything. `deadline` is in
+    seconds. `needs`: it is skipped on a node without devices, or whose devices have no
+    nodes because they are simulated."""
 
     name: str
     layer: str
-    look: Callable[[Context], Iterable[Finding]]
+    look: Callable[[Context], Findings]
     deadline: float = 5.0
+    needs: Literal["", "devices", "nodes"] = ""
 
 
 def folded(findings: Iterable[Finding]) -> Sequence[Finding]:

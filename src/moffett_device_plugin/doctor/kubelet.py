@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..api import KUBELET_SOCKET
 from .context import Context
-from .findings import Finding, count, fail, ok, skip, warn
+from .findings import Findings, count, fail, ok, skip, warn
 
 #: Less free than this, and the kubelet soon fails to write its checkpoint.
 LEAST_FREE = 32 * 1024 * 1024
@@ -19,39 +18,37 @@ _MOUNT = "mount the host's /var/lib/kubelet/device-plugins, as the manifests do"
 _KUBELET = "on the host: systemctl status kubelet"
 
 
-def directory(context: Context) -> Iterable[Finding]:
+def directory(context: Context) -> Findings:
     folder = context.kubelet_dir
     try:
         status = folder.stat()
     except FileNotFoundError:
-        return [
-            fail(
-                f"{folder} does not exist",
-                f"in a container: {_MOUNT}; on the host: install a kubelet, or set --kubelet-dir"
-                " to where it is",
-            )
-        ]
+        return fail(
+            f"{folder} does not exist",
+            f"in a container: {_MOUNT}; on the host: install a kubelet, or set --kubelet-dir"
+            " to where it is",
+        )
     except OSError as error:
-        return [fail(f"{folder}: {error.strerror}", "run the doctor as root, as the daemon runs")]
+        return fail(f"{folder}: {error.strerror}", "run the doctor as root, as the daemon runs")
     if not stat.S_ISDIR(status.st_mode):
-        return [fail(f"{folder} is not a directory", "set --kubelet-dir to the directory")]
+        return fail(f"{folder} is not a directory", "set --kubelet-dir to the directory")
     if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return [ok(f"{folder} is writable")]
+        return ok(f"{folder} is writable")
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         why, remedy = "mounted read-only", "mount it writable (no readOnly: true)"
     else:
         why, remedy = f"not writable for user {os.geteuid()}", "run it as root"
-    return [fail(f"{folder} is {why}: the plugin cannot make its socket", remedy)]
+    return fail(f"{folder} is {why}: the plugin cannot make its socket", remedy)
 
 
-def kubelet_socket(context: Context) -> Iterable[Finding]:
+def kubelet_socket(context: Context) -> Findings:
     path = context.kubelet_dir / KUBELET_SOCKET
     if not context.kubelet_dir.is_dir():
-        return [skip(f"{context.kubelet_dir} does not exist")]
+        return skip(f"{context.kubelet_dir} does not exist")
     error = connect_error(path)
     match error:
         case None:
-            return [ok(f"a kubelet listens on {path}")]
+            return ok(f"a kubelet listens on {path}")
         case FileNotFoundError():
             remedy = (
                 f"{_KUBELET} (it makes its socket 5 to 7 s after its start); in a container, the"
@@ -63,7 +60,7 @@ def kubelet_socket(context: Context) -> Iterable[Finding]:
             remedy = "run it as root; with SELinux, as privileged or with a type that may connect"
         case _:
             remedy = "look at the kubelet's log on the host"
-    return [fail(f"{path}: {error.strerror or error}", remedy)]
+    return fail(f"{path}: {error.strerror or error}", remedy)
 
 
 def connect_error(path: Path) -> OSError | None:
@@ -77,23 +74,23 @@ def connect_error(path: Path) -> OSError | None:
     return None
 
 
-def disk(context: Context) -> Iterable[Finding]:
+def disk(context: Context) -> Findings:
     """A full disk: no sockets, and a checkpoint that the kubelet cannot write."""
     try:
         free = os.statvfs(context.kubelet_dir)
     except OSError as error:
-        return [skip(f"{context.kubelet_dir}: {error.strerror}")]
+        return skip(f"{context.kubelet_dir}: {error.strerror}")
     room = free.f_bavail * free.f_frsize
     text = f"{room >> 20} MiB are left on the disk of {context.kubelet_dir}"
     remedy = "free space on the host: without it the kubelet cannot write its checkpoint"
     if free.f_files and not free.f_favail:
-        return [fail(f"no inode is left for {context.kubelet_dir}", remedy)]
+        return fail(f"no inode is left for {context.kubelet_dir}", remedy)
     if room < LEAST_FREE:
-        return [(warn if room else fail)(text, remedy)]
-    return [ok(text)]
+        return (warn if room else fail)(text, remedy)
+    return ok(text)
 
 
-def stale_sockets(context: Context) -> Iterable[Finding]:
+def stale_sockets(context: Context) -> Findings:
     """Sockets of plugins that have ended. A kubelet removes them when it starts."""
     found = sockets_in(context.kubelet_dir)
     findings = [
@@ -106,8 +103,8 @@ def stale_sockets(context: Context) -> Iterable[Finding]:
         if isinstance(connect_error(path), ConnectionRefusedError)
     ]
     if findings or not found:
-        return findings or [skip("no plugin socket")]
-    return [ok(f"{count(len(found), 'plugin socket')}, each with a listener")]
+        return findings or skip("no plugin socket")
+    return ok(f"{count(len(found), 'plugin socket')}, each with a listener")
 
 
 def sockets_in(folder: Path) -> list[Path]:

@@ -4,56 +4,47 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..hardware.mounts import file_system_of
 from .context import Context
-from .findings import Finding, count, ok, skip, some, warn
+from .findings import Finding, Findings, count, ok, skip, some, warn
 
-SIMULATED = "simulated devices have no nodes of their own"
 NO_NODES = "no device node is visible here"
 #: SOLA's own daemon, which manages the cards.
 EXPECTED = ("mx-daemon",)
 
 
-def dev(context: Context) -> Iterable[Finding]:
+def dev(context: Context) -> Findings:
     """Whether this /dev is the host's. A container's is a copy made when it started."""
-    if context.simulated:
-        return [skip(SIMULATED)]
     folder = context.on_host("/dev")
     if _is_live(context):
-        return [ok(f"{folder} is the host's own")]
+        return ok(f"{folder} is the host's own")
     absent = [path for path in context.nodes if not context.on_host(path).exists()]
     missing = f", without {some(absent)}; the plugin takes nodes from sysfs" if absent else ""
-    return [ok(f"{folder} is a copy from when this container started{missing}")]
+    return ok(f"{folder} is a copy from when this container started{missing}")
 
 
-def permissions(context: Context) -> Iterable[Finding]:
+def permissions(context: Context) -> Findings:
     """Containers run by others than root need more than the owner's permission."""
-    if context.simulated:
-        return [skip(SIMULATED)]
     modes = {path: status.st_mode for path, status in _seen(context).items()}
     closed = [path for path, mode in modes.items() if stat.S_IMODE(mode) & 0o006 != 0o006]
     if closed:
-        return [
-            warn(
-                "not every user may open it",
-                "needed only for containers that do not run as root: a udev rule with"
-                ' MODE="0666", or device_ownership_from_security_context in containerd or CRI-O',
-                *closed,
-            )
-        ]
-    return [ok(f"every user may open {count(len(modes), 'node')}") if modes else skip(NO_NODES)]
+        return warn(
+            "not every user may open it",
+            "needed only for containers that do not run as root: a udev rule with"
+            ' MODE="0666", or device_ownership_from_security_context in containerd or CRI-O',
+            *closed,
+        )
+    return ok(f"every user may open {count(len(modes), 'node')}") if modes else skip(NO_NODES)
 
 
-def char_links(context: Context) -> Iterable[Finding]:
+def char_links(context: Context) -> Findings:
     """`/dev/char/MAJ:MIN`: systemd resolves a container's device rules by these links when
     it reloads, and drops those that it cannot resolve."""
-    if context.simulated:
-        return [skip(SIMULATED)]
     if not _is_live(context):
-        return [skip("this /dev is not the host's, so its /dev/char is not visible")]
+        return skip("this /dev is not the host's, so its /dev/char is not visible")
     findings: list[Finding] = []
     seen = _seen(context)
     for path, status in seen.items():
@@ -75,19 +66,17 @@ def char_links(context: Context) -> Iterable[Finding]:
     if findings:
         return findings
     text = f"{count(len(seen), 'node')} with a link in /dev/char"
-    return [ok(text) if seen else skip(NO_NODES)]
+    return ok(text) if seen else skip(NO_NODES)
 
 
-def users(context: Context) -> Iterable[Finding]:
+def users(context: Context) -> Findings:
     """Processes outside Kubernetes that have a device open, which no scheduler knows."""
-    if context.simulated:
-        return [skip(SIMULATED)]
     proc = next((p for p in _procs(context) if _has_host_processes(p)), None)
     if proc is None:
-        return [skip("the host's processes are not visible here: run the doctor on the host")]
+        return skip("the host's processes are not visible here: run the doctor on the host")
     own = {node.host_path for device in context.devices for node in device.function.nodes}
     if not own:
-        return [skip(NO_NODES)]
+        return skip(NO_NODES)
     findings: list[Finding] = []
     unread = 0
     for folder in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
@@ -105,9 +94,9 @@ def users(context: Context) -> Iterable[Finding]:
                 remedy = "end the process, or exclude the device: pods get it as if it were free"
                 findings += [warn(text, remedy, path) for path in sorted(opened)]
     if findings or not unread:
-        return findings or [ok("no process outside Kubernetes has a device open")]
+        return findings or ok("no process outside Kubernetes has a device open")
     text = f"{unread} process(es) cannot be examined"
-    return [skip(text, "run the doctor on the host as root")]
+    return skip(text, "run the doctor on the host as root")
 
 
 def _procs(context: Context) -> tuple[Path, ...]:

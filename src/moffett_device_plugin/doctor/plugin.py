@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -17,8 +17,7 @@ from ..grpc.client import Channel
 from ..grpc.messages import StatusError
 from ..resources.pools import DEFAULT_RESOURCE
 from .context import Context
-from .findings import Finding, count, fail, ok, skip, some, warn
-from .hardware import NO_CARDS
+from .findings import Finding, Findings, count, fail, ok, skip, some, warn
 from .kubelet import connect_error, sockets_in
 
 CALL_TIMEOUT = 2.0
@@ -32,7 +31,7 @@ def expected_names(context: Context) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def plugin(context: Context) -> Iterable[Finding]:
+def plugin(context: Context) -> Findings:
     """One instance for each resource, and it responds as the kubelet would call it."""
     sockets = sockets_in(context.kubelet_dir)
     findings: list[Finding] = []
@@ -45,7 +44,7 @@ def plugin(context: Context) -> Iterable[Finding]:
             remedy = "none during a rolling update; otherwise delete the extra DaemonSet"
             findings.append(warn(text, remedy, name))
         findings += [_call(name, path, context) for path in live]
-        if not live and context.devices:
+        if not live:
             findings.append(
                 fail(
                     "no plugin serves it" + (f" ({len(own)} socket(s) remain)" if own else ""),
@@ -54,7 +53,7 @@ def plugin(context: Context) -> Iterable[Finding]:
                     name,
                 )
             )
-    return findings or [skip(NO_CARDS)]
+    return findings
 
 
 def _call(name: str, path: Path, context: Context) -> Finding:
@@ -90,26 +89,24 @@ async def _ask(path: Path, *, listed: bool) -> str:
     return text
 
 
-def registration(context: Context) -> Iterable[Finding]:
+def registration(context: Context) -> Findings:
     """What the kubelet recorded of our resources, against what they should be."""
     path = context.kubelet_dir / api.KUBELET_CHECKPOINT
-    if not context.devices:
-        return [skip(NO_CARDS)]
     try:
         registered = registered_devices(path.read_bytes())
     except FileNotFoundError:
-        return [skip(f"no {path.name}: no plugin has registered yet", _LOG)]
+        return skip(f"no {path.name}: no plugin has registered yet", _LOG)
     except PermissionError:
-        return [skip(f"{path}: only root can read it", "run the doctor as root")]
+        return skip(f"{path}: only root can read it", "run the doctor as root")
     except (OSError, ValueError) as error:
         remedy = "a damaged checkpoint: delete it and restart the kubelet"
-        return [warn(f"{path}: {error}", remedy)]
+        return warn(f"{path}: {error}", remedy)
     findings: list[Finding] = []
     for pool in context.pools():
         healthy = {device.id for device in pool.advertised() if device.healthy}
         every = {device.id for device in pool.advertised()}
         findings.append(_compare(pool.name, healthy, every, registered))
-    return findings or [skip("no resource is advertised")]
+    return findings or skip("no resource is advertised")
 
 
 def _compare(
@@ -145,7 +142,7 @@ def registered_devices(checkpoint: bytes) -> Mapping[str, Sequence[str]]:
     return {str(name): [str(id) for id in devices or ()] for name, devices in found.items()}
 
 
-def other_plugins(context: Context) -> Iterable[Finding]:
+def other_plugins(context: Context) -> Findings:
     """Live plugins whose socket names suggest SPUs. A socket does not say which resource it
     is for."""
     ours = tuple(socket_prefix(name) for name in expected_names(context))
@@ -161,15 +158,13 @@ def other_plugins(context: Context) -> Iterable[Finding]:
         and any(word in path.name.lower() for word in ("spu", "moffett"))
         and connect_error(path) is None
     ]
-    return findings or [ok("no other plugin for SPUs was found")]
+    return findings or ok("no other plugin for SPUs was found")
 
 
-def cdi(context: Context) -> Iterable[Finding]:
+def cdi(context: Context) -> Findings:
     """With a CDI strategy, container engines have to find the plugin's spec."""
     if not context.device_list_strategy.uses_cdi:
-        return [skip("no CDI strategy is on")]
-    if not context.devices:
-        return [skip(NO_CARDS)]
+        return skip("no CDI strategy is on")
     from ..cdi.directory import CdiDirectory
 
     path = CdiDirectory(context.cdi_dir, context.device_list_strategy.cdi_kind).file
@@ -177,18 +172,16 @@ def cdi(context: Context) -> Iterable[Finding]:
         spec = json.loads(path.read_bytes())
         names = {str(device["name"]) for device in spec["devices"]}
     except OSError as error:
-        return [
-            fail(
-                f"{path}: {error.strerror}; containers fail with unresolvable CDI devices",
-                "mount the host's directory there, writable; look at the daemon's log for"
-                " cdi-unavailable",
-            )
-        ]
+        return fail(
+            f"{path}: {error.strerror}; containers fail with unresolvable CDI devices",
+            "mount the host's directory there, writable; look at the daemon's log for"
+            " cdi-unavailable",
+        )
     except (ValueError, KeyError, TypeError) as error:
         remedy = "delete it: the plugin writes it again"
-        return [fail(f"{path} is not a CDI spec: {error}", remedy)]
+        return fail(f"{path} is not a CDI spec: {error}", remedy)
     missing = [d.id for d in context.present if d.function.nodes and d.id not in names]
     if missing:
         remedy = "check that the daemon runs: it writes the spec when devices change"
-        return [fail(f"not in {path}", remedy, *missing)]
-    return [ok(f"{path} has {count(len(names), 'name')}")]
+        return fail(f"not in {path}", remedy, *missing)
+    return ok(f"{path} has {count(len(names), 'name')}")

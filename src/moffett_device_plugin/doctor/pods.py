@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .context import Context
-from .findings import Finding, count, fail, ok, skip, some, warn
+from .findings import Findings, count, fail, ok, skip, some, warn
 from .holders import by_device, named, strays
 from .plugin import expected_names
 
 
-def pod_resources(context: Context) -> Iterable[Finding]:
+def pod_resources(context: Context) -> Findings:
     if context.held.why_not is not None:
-        return [
-            skip(
-                f"which pods hold devices is not known: {context.held.why_not}",
-                f"mount {context.pod_resources.parent} from the host and run as root (kubelets"
-                " have it since 1.15)",
-            )
-        ]
+        return skip(
+            f"which pods hold devices is not known: {context.held.why_not}",
+            f"mount {context.pod_resources.parent} from the host and run as root (kubelets"
+            " have it since 1.15)",
+        )
     held = by_device(context.held, context.state.snapshot)
     pods = {(holder.namespace, holder.pod) for holders in held.values() for holder in holders}
     devices = count(len(context.devices), "device")
-    return [ok(f"{len(held)} of {devices} held by {count(len(pods), 'pod')}")]
+    return ok(f"{len(held)} of {devices} held by {count(len(pods), 'pod')}")
 
 
-def held_devices(context: Context) -> Iterable[Finding]:
+def held_devices(context: Context) -> Findings:
     """Pods whose device is unhealthy, or is not this node's any more. Kubernetes does
     nothing about that by itself."""
     if not context.held.known:
@@ -66,7 +64,7 @@ def held_devices(context: Context) -> Iterable[Finding]:
         )
         for id, text in _twice_held(context)
     ]
-    return findings or [ok("no pod holds an unhealthy or unknown device")]
+    return findings or ok("no pod holds an unhealthy or unknown device")
 
 
 def _twice_held(context: Context) -> Iterable[tuple[str, str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from .context import Context
-from .findings import Check, Finding, fail, folded, warn
+from .findings import Check, Finding, fail, folded, skip, warn
 
 T = TypeVar("T")
 
@@ -52,7 +52,16 @@ def run_checks(checks: Sequence[Check], context: Context) -> Iterator[Finding]:
 
 
 def _start(check: Check, context: Context) -> Started[list[Finding]]:
-    return start(lambda: list(check.look(context)), check.deadline)
+    return start(lambda: _look(check, context), check.deadline)
+
+
+def _look(check: Check, context: Context) -> list[Finding]:
+    if check.needs == "devices" and not context.devices:
+        return [skip("no SPU was found")]
+    if check.needs == "nodes" and context.simulated:
+        return [skip("simulated devices have no nodes of their own")]
+    found = check.look(context)
+    return [found] if isinstance(found, Finding) else list(found)
 
 
 def _findings(check: Check, running: Started[list[Finding]]) -> Iterable[Finding]:

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from ..runtime.inotify import ENTRIES, Inotify
 from .context import Context
-from .findings import Finding, fail, ok, warn
+from .findings import Findings, fail, ok, warn
 
 #: SELinux types that may do what the plugin does.
 UNCONFINED = ("spc_t", "unconfined_t", "unconfined_service_t", "kernel_t", "init_t")
 _SYSCTL = "proc/sys/fs/inotify"
 
 
-def selinux(context: Context) -> Iterable[Finding]:
+def selinux(context: Context) -> Findings:
     enforcing = context.environment.read("sys/fs/selinux/enforce")
     if enforcing is None:
-        return [ok("SELinux is off")]
+        return ok("SELinux is off")
     if enforcing != "1":
-        return [ok("SELinux is permissive")]
+        return ok("SELinux is permissive")
     label = (context.environment.read("proc/self/attr/current") or "").rstrip("\0")
     if any(f":{kind}:" in f"{label}:" for kind in UNCONFINED):
-        return [ok(f"SELinux is enforcing, and allows {label}")]
+        return ok(f"SELinux is enforcing, and allows {label}")
     text = f"SELinux is enforcing, and this process is {label or 'of an unknown type'}"
     remedy = (
         "the plugin's pod needs privileged: true or seLinuxOptions type spc_t to connect to the"
         " kubelet; pods with SPUs need setsebool -P container_use_devices on"
     )
-    return [warn(text, remedy)]
+    return warn(text, remedy)
 
 
-def inotify(context: Context) -> Iterable[Finding]:
+def inotify(context: Context) -> Findings:
     """Whether another instance is available: makes one, and closes it."""
     limits = ", ".join(
         f"{name} {context.environment.read(f'{_SYSCTL}/{name}') or 'unknown'}"
@@ -50,11 +49,11 @@ def inotify(context: Context) -> Iterable[Finding]:
     except OSError as error:
         text = f"{error.strerror} ({limits}): the daemon polls the kubelet's directory instead"
         sysctl = "fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288"
-        return [warn(text, f"sysctl -w {sysctl}")]
-    return [ok(f"inotify works ({limits})")]
+        return warn(text, f"sysctl -w {sysctl}")
+    return ok(f"inotify works ({limits})")
 
 
-def clock(context: Context) -> Iterable[Finding]:
+def clock(context: Context) -> Findings:
     """A clock that is behind the files on its own disk is wrong."""
     newest = 0.0
     for path in (Path(__file__), context.kubelet_dir):
@@ -64,5 +63,5 @@ def clock(context: Context) -> Iterable[Finding]:
     if behind > 60:
         text = f"{behind:.0f} s behind files on this node"
         remedy = "set it (chronyc makestep, timedatectl): certificates and leases depend on it"
-        return [fail(text, remedy)]
-    return [ok(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))]
+        return fail(text, remedy)
+    return ok(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
