@@ -33,7 +33,7 @@ _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9A-Za-
 #: A flag and the word after it, also as items of a list.
 _FLAG = re.compile(
     r"(?i)(?<![\w-])(--?[\w-]{0,40}?(?:token|secret|passwd|password|api-?key|credentials?"
-    r"|access-key|private-key)[\"']?,?\s+)(\"[^\"]*\"|'[^']*'|[^\s\"',]+)"
+    r"|access-key|private-key)[\"']?,?\s+)(\"[^\"\n]{0,999}\"|'[^'\n]{0,999}'|[^\s\"',]+)"
 )
 #: As the vendor's tools and the log write them, also of devices that are not listed.
 _SERIAL = re.compile(
