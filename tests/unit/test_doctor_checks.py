@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.commands.doctor import add_arguments
+from moffett_device_plugin.__main__ import build_parser
 from moffett_device_plugin.doctor import configuration, container, nodes, plugin, pods
 from moffett_device_plugin.doctor.checks import ALL_CHECKS
 from moffett_device_plugin.doctor.context import Context, Environment
@@ -26,7 +26,6 @@ from moffett_device_plugin.hardware.simulation import NODE, Faults
 from moffett_device_plugin.podresources.client import Holder
 from moffett_device_plugin.resources.pools import Resource, Sharing
 from moffett_device_plugin.runtime.errors import ConfigurationError
-from moffett_device_plugin.settings.options import Parser
 from tests.support.fakehost import FakeHost
 from tests.support.values import state_of
 
@@ -35,9 +34,7 @@ CHECKS = {check.name: check for check in ALL_CHECKS}
 
 
 def parsed(*flags: str) -> argparse.Namespace:
-    parser = Parser(prog="doctor")
-    add_arguments(parser)
-    return parser.parse_args(flags)
+    return build_parser("doctor").parse_args(["doctor", *flags])
 
 
 def rescan(*flags: str, **env: str) -> Context:
@@ -500,6 +497,12 @@ def test_a_wrong_variable_is_a_finding_and_the_rest_is_looked_at(tmp_path: Path)
     assert only(found["cards"]).found.startswith("1 SPU")
 
 
+def test_a_variable_of_an_earlier_version_is_a_finding() -> None:
+    found = findings_of(rescan(SPU_SIMULATE="1xS4", SPU_CONTROL_NODE="/dev/a"))
+    assert "SPU_CONTROL_DEVICE" in only(found["settings"]).found
+    assert only(found["variables"]).level is Level.PASS
+
+
 def test_a_wrong_flag_is_the_doctors_own_usage() -> None:
     with pytest.raises(ConfigurationError, match="--mx-smi-timeout"):
         rescan("--mx-smi-timeout", "never")
@@ -531,10 +534,10 @@ def test_a_mistyped_variable_does_nothing_and_is_told() -> None:
     assert "SPU_KUBELET_DIR" in finding.remedy
 
 
-def test_a_control_node_pattern_that_matches_nothing_is_reported(host: FakeHost) -> None:
+def test_a_control_device_pattern_that_matches_nothing_is_reported(host: FakeHost) -> None:
     host.function("0000:36:00.0")
     host.control_node("spuctl")
-    flags = ("--control-node", "/dev/spuctl", "--control-node", "/dev/spu-ctl*")
+    flags = ("--control-device", "/dev/spuctl", "--control-device", "/dev/spu-ctl*")
     found = on_host(host, *flags)["settings"]
     assert [f.subjects for f in found if f.level is Level.WARN] == [("/dev/spu-ctl*",)]
 

@@ -43,7 +43,7 @@ def redactor_for(context: Context, *, with_serials: bool, with_names: bool) -> R
 
 
 def _names(context: Context) -> tuple[tuple[str, str], ...]:
-    holders = [h for units in context.held.units.values() for hs in units.values() for h in hs]
+    holders = [h for ids in context.held.by_resource.values() for hs in ids.values() for h in hs]
     given = {name: value.text for name, value in context.given.items()}
     hosts = [
         os.uname().nodename,

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from ..resources.pools import Resource, build_pools
 from ..resources.selector import Selector
-from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS
+from ..settings.options import OPTIONS, RENAMED_VARIABLES
 from .context import Context
 from .findings import Finding, Findings, count, fail, ok, skip, some, warn
 
 PREFIX = "SPU_"
 #: Every setting that a variable can give.
-NAMES = tuple(option.env for option in (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS))
+NAMES = tuple(option.env for option in OPTIONS.values())
 
 
 def settings(context: Context) -> Findings:
@@ -33,8 +33,10 @@ def settings(context: Context) -> Findings:
         text = "parts of the configuration file are for nodes with certain labels, which are not"
         findings.append(skip(f"{text} known here: what they set for resources is not checked"))
     findings += [
-        warn("matches no device node: it has no effect", "correct --control-node, or remove it", g)
-        for g in context.hardware.control_nodes
+        warn(
+            "matches no device node: it has no effect", "correct --control-device, or remove it", g
+        )
+        for g in context.hardware.control_devices
         if not any(fnmatchcase(node.host_path, g) for node in context.state.snapshot.control_nodes)
         and not context.simulated
     ]
@@ -78,7 +80,7 @@ def variables(context: Context) -> Findings:
     """Variables with our prefix that do not exist: mistyped, they have no effect."""
     findings: list[Finding] = []
     for name in sorted(context.environment.variables):
-        if not name.startswith(PREFIX) or name in NAMES:
+        if not name.startswith(PREFIX) or name in NAMES or name in RENAMED_VARIABLES:
             continue
         near = get_close_matches(name, NAMES, 1)
         remedy = f"did you mean {near[0]}?" if near else "see docs/configuration.md"

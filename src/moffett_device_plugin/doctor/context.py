@@ -10,13 +10,14 @@ from pathlib import Path
 from ..devices.health.policy import HealthPolicy
 from ..devices.inventory import Device
 from ..devices.state import NodeState
+from ..hardware.settings import HardwareSettings
 from ..podresources.client import SOCKET
 from ..resources.conflicts import mark_conflicts
+from ..resources.device_ids import DeviceIds
 from ..resources.device_list_strategy import DeviceListStrategy
 from ..resources.pools import Resource, ResourcePool, build_pools
 from ..runtime.errors import ConfigurationError
 from ..settings.options import RawValue
-from ..settings.settings import HardwareSettings
 from .holders import Held
 
 
@@ -76,7 +77,7 @@ class Context:
     hardware: HardwareSettings
     policy: HealthPolicy
     kubelet_dir: Path
-    pod_resources: Path = SOCKET
+    pod_resources: Path | None = SOCKET
     resources: tuple[Resource, ...] = (Resource(),)
     device_list_strategy: DeviceListStrategy = field(default_factory=DeviceListStrategy)
     cdi_dir: Path = Path("/var/run/cdi")
@@ -122,4 +123,5 @@ class Context:
     def pools(self) -> tuple[ResourcePool, ...]:
         """What should be advertised now, as the daemon would."""
         pools, _ = build_pools(self.state, self.resources)
-        return tuple(mark_conflicts(pool, self.held.units, self.devices) for pool in pools)
+        ids = DeviceIds(self.devices)
+        return tuple(mark_conflicts(pool, self.held.by_resource, ids) for pool in pools)

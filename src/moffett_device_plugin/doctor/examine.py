@@ -14,22 +14,17 @@ from ..hardware.factory import create_hardware
 from ..resources.device_list_strategy import DeviceListStrategy
 from ..resources.pools import Resource
 from ..runtime.errors import ConfigurationError
-from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, SERVE_OPTIONS, Values
+from ..settings.options import FILE_OPTIONS, OPTIONS, Values, check_variables
 from ..settings.settings import hardware_settings, health_policy, resources
 from .context import Context, Environment, Options
 from .holders import Held, ask_holders, socket_of
 from .run import start
 
-ALL_OPTIONS = (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS)
 #: Seconds for one scan of the bus, and for the kubelet's list of pods.
 SCAN_DEADLINE = 5.0
 HOLDERS_DEADLINE = 5.0
 #: mx-smi may be run in several forms until it understands one.
 SMI_RUNS = 6
-_KUBELET_DIR, _NODE_NAME, _STRATEGIES, _CDI_DIR = (
-    next(option for option in SERVE_OPTIONS if option.flag == flag)
-    for flag in ("--kubelet-dir", "--node-name", "--device-list-strategy", "--cdi-dir")
-)
 
 
 def examine(
@@ -48,15 +43,15 @@ def examine(
     context = Context(
         hardware=hardware_settings(values),
         policy=health_policy(values),
-        kubelet_dir=values[_KUBELET_DIR],
+        kubelet_dir=values["--kubelet-dir"],
         pod_resources=socket_of(values),
         resources=configured,
-        device_list_strategy=DeviceListStrategy(values[_STRATEGIES]),
-        cdi_dir=values[_CDI_DIR],
+        device_list_strategy=DeviceListStrategy(values["--device-list-strategy"]),
+        cdi_dir=values["--cdi-dir"],
         environment=Environment(variables=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),
         wrong_settings=tuple(wrong),
-        given={option.env: values.given(option) for option in ALL_OPTIONS},
+        given={option.env: values.given(option) for option in OPTIONS.values()},
         by_labels=by_labels,
         arguments=words,
     )
@@ -68,7 +63,11 @@ def _right_variables(
 ) -> Values:
     """The values without the variables that are not valid."""
     right = dict(environment)
-    for option in ALL_OPTIONS:
+    try:
+        check_variables(environment)
+    except ConfigurationError as error:
+        wrong.append(error)
+    for option in OPTIONS.values():
         values = Values(arguments, right)
         if values.override(option) is None:
             continue  # the meaning of a default can depend on other settings
@@ -84,7 +83,7 @@ def _right_variables(
 
 def _with_file(values: Values, wrong: list[ConfigurationError]) -> tuple[Values, bool]:
     """The values over the configuration file, if there is one and it is valid."""
-    path = values[CONFIG_OPTION]
+    path = values["--config"]
     if path is None:
         return values, False
     from ..settings.load import read
@@ -93,7 +92,7 @@ def _with_file(values: Values, wrong: list[ConfigurationError]) -> tuple[Values,
     try:
         file = read(path)
         file.check(values)
-        here = file.values(values, NodeFacts(values[_NODE_NAME]))
+        here = file.values(values, NodeFacts(values["--node-name"]))
         for option in FILE_OPTIONS:
             here[option]  # which checks that directories exist
     except ConfigurationError as error:

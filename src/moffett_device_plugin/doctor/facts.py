@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..devices.description import describe
 from ..hardware import sysfs
 from ..hardware.mxsmi import ALL_FIELDS
 from ..hardware.process import CommandError, Runner, tool_environment
@@ -51,7 +52,8 @@ def gather(
     """One file after the other, the findings first: they matter most."""
     yield "doctor.json", as_json(findings)
     yield "versions.json", json.dumps(_versions(context), indent=2)
-    yield "devices.json", json.dumps(_devices(context), indent=2, default=sorted)
+    devices = [describe(device, context.state) for device in context.devices]
+    yield "devices.json", json.dumps(devices, indent=2)
     yield "settings.json", json.dumps(_settings(context), indent=2, default=sorted)
     yield "holders.json", json.dumps(_holders(context), indent=2)
     yield "kubelet-dir.txt", _listing(context.kubelet_dir)
@@ -63,11 +65,6 @@ def gather(
         yield from _mx_smi(context)
     if log is not None:
         yield "log.txt", last_lines(log)
-
-
-def _devices(context: Context) -> list[dict[str, Any]]:
-    statuses = context.state.health_statuses
-    return [{**asdict(d), "health": asdict(statuses[d.id])} for d in context.devices]
 
 
 def _versions(context: Context) -> dict[str, Any]:
@@ -107,7 +104,7 @@ def _holders(context: Context) -> dict[str, Any]:
 
     held = {
         resource: {id: names(holders) for id, holders in by_id.items()}
-        for resource, by_id in context.held.units.items()
+        for resource, by_id in context.held.by_resource.items()
     }
     return {"why_not": context.held.why_not, "held": held}
 

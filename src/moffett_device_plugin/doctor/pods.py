@@ -11,6 +11,8 @@ from .plugin import expected_names
 
 
 def pod_resources(context: Context) -> Findings:
+    if context.pod_resources is None:
+        return skip("which pods hold devices is not known: podResourcesSocket is none")
     if context.held.why_not is not None:
         return skip(
             f"which pods hold devices is not known: {context.held.why_not}",
@@ -70,7 +72,7 @@ def held_devices(context: Context) -> Findings:
 def _twice_held(context: Context) -> Iterable[tuple[str, str]]:
     """Advertised devices, not SPU devices: a shared one has a replica for each pod."""
     for name in expected_names(context):
-        for id, holders in context.held.units.get(name, {}).items():
+        for id, holders in context.held.by_resource.get(name, {}).items():
             pods = dict.fromkeys((holder.namespace, holder.pod) for holder in holders)
             if len(pods) > 1:
                 yield id, some(f"{namespace}/{pod}" for namespace, pod in pods)
