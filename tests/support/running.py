@@ -1,4 +1,4 @@
-"""A daemon and a kubelet stand-in in one event loop, for as long as a test runs."""
+"""A daemon and a fake kubelet in one event loop, for as long as a test runs."""
 
 from __future__ import annotations
 
