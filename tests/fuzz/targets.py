@@ -28,6 +28,7 @@ from moffett_device_plugin.grpc.server import Server
 from moffett_device_plugin.hardware.mxsmi import GarbageError, parse_select
 from moffett_device_plugin.hardware.pci import sysfs_bus_id
 from moffett_device_plugin.hardware.simulation import Faults, build, bus_scan, parse_spec
+from moffett_device_plugin.resources.plugin_config import PluginSpec
 from moffett_device_plugin.resources.pools import build_pools
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from moffett_device_plugin.runtime.log import text_value
@@ -258,7 +259,7 @@ def _ids() -> tuple[str, ...]:
 def _service() -> DevicePluginService:
     (pool,) = build_pools(_state())[0]
     allocator = PoolAllocator(Watchable(_state()), lambda: pool)
-    return DevicePluginService("moffett.ai/spu", Watchable(pool.advertised()), allocator)
+    return DevicePluginService(Watchable(PluginSpec(pool, pool.advertised())), allocator)
 
 
 @cache

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from moffett_device_plugin.daemon import Daemon
-from moffett_device_plugin.deviceplugin.plugin import RegistrationTimeouts
+from moffett_device_plugin.deviceplugin.registration import RegistrationTimeouts
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.fake_kubelet.kubelet import FakeKubelet
 from moffett_device_plugin.hardware import Hardware

@@ -105,6 +105,7 @@ def _pool(
 ) -> ResourcePool:
     """The one that is named, or the only one, without what pods hold in another form."""
     from ..resources.conflicts import mark_conflicts
+    from ..resources.device_ids import DeviceIds
     from ..resources.pools import ResourcePool, build_pools
 
     pools, _ = build_pools(state, configured)
@@ -117,7 +118,7 @@ def _pool(
     if name is not None and name not in named:
         raise ConfigurationError("--resource", name, f"use one of {', '.join(named)}")
     pool = named[name] if name is not None else pools[0]
-    return mark_conflicts(pool, kubelet.units, state.snapshot.devices)
+    return mark_conflicts(pool, kubelet.units, DeviceIds(state.snapshot.devices))
 
 
 def _size(text: str) -> int:
@@ -256,9 +257,7 @@ def print_shortage(missing: Shortage) -> None:
         lines.append(("remedy", f"there is room when {', '.join(missing.fewest)} end"))
     else:
         healthy = missing.free_count + len(missing.held)
-        lines.append(
-            ("remedy", f"only {healthy} here are healthy: no pod that ends is enough")
-        )
+        lines.append(("remedy", f"only {healthy} here are healthy: no pod that ends is enough"))
     out = console()
     for title, text in lines:
         out.print(f"{title:<9}  {text}", markup=False, soft_wrap=True)

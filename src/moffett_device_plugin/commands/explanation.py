@@ -21,12 +21,12 @@ from ..allocation.placement import Placement, Policy, Score, groups, place, scor
 from ..allocation.topology import COSTS, Level, Tree, build_tree, with_cards
 from ..devices.health.reasons import Reason
 from ..devices.state import NodeState
+from ..resources.device_ids import strip_replica
 from ..resources.pools import (
     DEFAULT_RESOURCE,
     Resource,
     ResourcePool,
     build_pools,
-    strip_replica,
 )
 from ..runtime.watchable import Watchable
 

@@ -16,7 +16,8 @@ class Behaviour:
     dialled back. `authority`: what its calls carry as `:authority`; empty for the
     socket's path, as before 1.26. `ends`: what the end of a connection means when a
     resource has several: nothing, unless it is that of who registered `last`; whichever
-    it is (`any`), that the last one is hung up on; or the loss of that `one`, in whose
+    it is (`any`), that the resource's client, if it has one, is hung up on: the last one
+    that registered, unless a registration failed since; or the loss of that `one`, in whose
     place another takes the calls, and whose socket is refused while it is connected.
     """
 

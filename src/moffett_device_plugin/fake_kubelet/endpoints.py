@@ -27,17 +27,19 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Resource:
-    """`endpoint` takes the calls; `connected` are all that are heard, by their sockets."""
+    """`endpoint` takes the calls; `connected` are all that are heard, by their sockets.
+    `client` is the one that a kubelet from 1.25 to 1.36 hangs up on when any ends."""
 
     endpoint: Endpoint
     devices: dict[str, pb.Device] = field(default_factory=dict)
     lists: int = 0  # since its plugin was dialled
     connected: dict[str, Endpoint] = field(default_factory=dict)
+    client: Endpoint | None = None
 
     def adopt(self, endpoint: Endpoint) -> None:
         """From now on the resource is this plugin's."""
         self.endpoint, self.lists = endpoint, 0
-        self.connected[endpoint.name] = endpoint
+        self.connected[endpoint.name] = self.client = endpoint
 
     def ended(self, endpoint: Endpoint, ends: Ends, order: random.Random) -> None:
         """A connection ended. `order` is for where a kubelet picks any of several."""
@@ -45,7 +47,12 @@ class Resource:
             return
         if self.connected.get(endpoint.name) is endpoint:
             del self.connected[endpoint.name]
-        if ends == "any" or not self.connected:
+        if ends == "any":
+            hung_up_on, self.client = self.client, None
+            if hung_up_on is not None:
+                hung_up_on.close()
+                self._fail()
+        elif not self.connected:
             self._fail()
         elif ends == "one":
             self.endpoint = order.choice(list(self.connected.values()))

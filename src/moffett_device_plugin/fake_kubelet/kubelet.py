@@ -233,6 +233,8 @@ class FakeKubelet:
                 endpoint = await self._connect(request)
             except (OSError, StatusError) as error:
                 self._not_dialled(request, error)
+                if (known := self._resources.get(request.resource_name)) is not None:
+                    known.client = None  # by name, whosever it was
                 text = f"failed to dial device plugin: {error}"
                 raise StatusError(Code.UNKNOWN, text) from error
             if life is not self._door.server:
