@@ -33,7 +33,7 @@ from moffett_device_plugin.resources.pools import build_pools
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from moffett_device_plugin.runtime.log import text_value
 from moffett_device_plugin.runtime.watchable import Watchable
-from moffett_device_plugin.settings.load import understood
+from moffett_device_plugin.settings.load import parse_configuration
 from moffett_device_plugin.settings.options import FILE_OPTIONS, RESOURCE_OPTIONS, Values
 from moffett_device_plugin.settings.sections import NodeFacts
 
@@ -204,7 +204,9 @@ def config(data: bytes) -> None:
     values = Values(argparse.Namespace(), {}, here=False)
     node = NodeFacts("node-1", {"zone": "a"})
     try:
-        understood(Path("/config.yaml"), data.decode(errors="replace")).settings(values, node)
+        parse_configuration(Path("/config.yaml"), data.decode(errors="replace")).settings(
+            values, node
+        )
     except ConfigurationError as error:
         _one_line(error)
 

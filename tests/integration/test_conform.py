@@ -29,7 +29,7 @@ def conform(*options: str) -> subprocess.Popen[str]:
     simulate = [*OURS, "simulate"]
     command = [
         *OURS, "conform", "-o", "json", "--timeout", "20", *options,
-        "--break", " ".join([*simulate, "fail", "0000:36:00.0", "ecc", *node]),
+        "--break", " ".join([*simulate, "inject", "0000:36:00.0", "ecc", *node]),
         "--mend", " ".join([*simulate, "heal", "0000:36:00.0", *node]),
         "--", *OURS, "serve", *node, "--kubelet-dir", "{dir}", "--recovery-seconds", "0.1",
         "--pod-resources-socket", "none",  # not the kubelet that this machine may have

@@ -15,11 +15,12 @@ from moffett_device_plugin.deviceplugin.registration import RegistrationTimeouts
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.fake_kubelet.kubelet import FakeKubelet
 from moffett_device_plugin.hardware import Hardware
+from moffett_device_plugin.hardware.settings import HardwareSettings
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Faults, build, parse_spec
 from moffett_device_plugin.runtime.watchable import Watchable
 from moffett_device_plugin.settings.reload import ConfigFile
-from moffett_device_plugin.settings.settings import HardwareSettings, LogSettings, ServeSettings
+from moffett_device_plugin.settings.settings import LogSettings, ServeSettings
 
 RESOURCE = "moffett.ai/spu"
 LIMIT = 10.0  # seconds that no step of a test takes unless something is broken

@@ -11,6 +11,7 @@ import pytest
 
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
 from moffett_device_plugin.commands import conform
+from moffett_device_plugin.commands.parser import Parser
 from moffett_device_plugin.conformance.checks import CHECKS, name_of, rule_of, subject_of
 from moffett_device_plugin.conformance.default_path import NOT_PERMITTED, WRAPPER
 from moffett_device_plugin.conformance.grants import missing_paths, wrong_grant
@@ -18,7 +19,7 @@ from moffett_device_plugin.conformance.outcome import FailedError
 from moffett_device_plugin.conformance.preference import check_choice
 from moffett_device_plugin.conformance.registration import wrong_resource_name
 from moffett_device_plugin.runtime.errors import ConfigurationError
-from moffett_device_plugin.settings.options import Parser, Values
+from moffett_device_plugin.settings.options import Values
 
 GOOD = ["moffett.ai/spu", "nvidia.com/mig-1g.5gb", "a/b", "x.example.com/A_b.c-1"]
 BAD = [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..devices.health.policy import HealthPolicy
 from ..devices.state import NodeState
+from ..hardware.settings import HardwareSettings
 from ..podresources.client import SOCKET
 from ..resources.conflicts import mark_conflicts
 from ..resources.device_ids import DeviceIds
@@ -16,7 +17,6 @@ from ..resources.device_list_strategy import DeviceListStrategy
 from ..resources.pools import Resource, ResourcePool, build_pools
 from ..runtime.errors import ConfigurationError
 from ..settings.options import RawValue
-from ..settings.settings import HardwareSettings
 from .holders import Held
 
 

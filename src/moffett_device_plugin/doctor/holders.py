@@ -17,11 +17,12 @@ KUBELET_DIR, POD_RESOURCES = (
 )
 
 
-def socket_of(values: Values) -> Path:
+def socket_of(values: Values) -> Path | None:
     """The pod-resources socket that was named, else the one beside the kubelet's plugin
     directory: a kubelet with another --root-dir has both elsewhere."""
     if values.given(POD_RESOURCES).origin != "default":
-        return Path(values[POD_RESOURCES])
+        path: Path | None = values[POD_RESOURCES]
+        return path
     return Path(values[KUBELET_DIR]).parent / "pod-resources" / SOCKET.name
 
 
@@ -57,7 +58,9 @@ def strays(
     }
 
 
-async def ask_holders(socket: Path, timeout: float = 2.0) -> Held:
+async def ask_holders(socket: Path | None, timeout: float = 2.0) -> Held:
+    if socket is None:
+        return Held(why_not="podResourcesSocket is none")
     try:
         return Held(await list_holders(socket, timeout))
     except PodResourcesError as error:

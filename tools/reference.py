@@ -1,12 +1,26 @@
-"""Every setting as a table in Markdown, for docs/configuration.md and its translations. Pure."""
+"""Every setting as a table in Markdown, for docs/configuration.md and its translation.
+
+`tools/reference` runs it, and writes both pages.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from .options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, Option
-from .settings import SELECTOR_KEYS
-from .tree import ROOT, Branch, Items, Texts
+import yaml
+
+from moffett_device_plugin.settings.options import (
+    CONFIG_OPTION,
+    FILE_OPTIONS,
+    RESOURCE_OPTIONS,
+    Option,
+)
+from moffett_device_plugin.settings.settings import SELECTOR_KEYS
+from moffett_device_plugin.settings.tree import ROOT, Branch, Items, Texts
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 #: What the tables say besides the settings' own texts. The keys are no setting's.
 _AROUND = {
@@ -96,3 +110,26 @@ def _selector_help(key: str) -> str:
         if isinstance(branch, Branch) and isinstance(leaf := branch.keys[key], Texts):
             return leaf.help
     return ""
+
+
+def _rewrite(page: str, heading: str, after: str, tables: str) -> None:
+    path = DOCS / page
+    text = path.read_text(encoding="utf-8")
+    start = text.index(heading) + len(heading)
+    end = text.index(after, start)
+    path.write_text(f"{text[:start]}\n\n{tables}{text[end:]}", encoding="utf-8")
+
+
+def main() -> None:
+    _rewrite("configuration.md", "## All settings", "\n`devices`, `explain`", reference())
+    settings = DOCS / "zh-CN/settings.yaml"
+    translation = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    if wrong := differences(translation):
+        sys.exit("\n".join(f"{settings}: {line}" for line in wrong))
+    words = {key: entry["zh"] for key, entry in translation.items()}
+    page = "zh-CN/configuration.md"
+    _rewrite(page, "## 全部设置", "\n`devices`、`explain`", reference(words))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,10 @@
-"""What `top` shows, before it is drawn: rows by card, sorted. Pure."""
+"""The rows of `devices` and `top` before they are drawn: by card, sorted. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from ..hardware.types import Telemetry
@@ -20,8 +21,8 @@ SORTS: tuple[Sort, ...] = ("util", "mem", "temp", "power", "index")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A device and who holds it. `sick` is whether the verdict is against it, `why`
-    everything that is said of it."""
+    """A device and who holds it. `why` is the reasons of its health status, also those
+    of a healthy device's warnings."""
 
     device: Device
     telemetry: Telemetry
@@ -48,7 +49,9 @@ class Group:
     rows: tuple[Row, ...]
 
 
-def rows_of(state: NodeState, holders: Mapping[str, tuple[Holder, ...]]) -> tuple[Row, ...]:
+def rows_of(
+    state: NodeState, holders: Mapping[str, tuple[Holder, ...]] = MappingProxyType({})
+) -> tuple[Row, ...]:
     """In bus order."""
     rows: list[Row] = []
     for device in state.snapshot.devices:
@@ -95,31 +98,50 @@ def _title(device: Device) -> str:
 
 # -- cells ----------------------------------------------------------------------------
 
-TITLES = ("INDEX", "ID", "UTIL", "MEMORY", "TEMP", "POWER", "FREQ", "HEALTH", "POD")
+Column = Literal[
+    "INDEX", "ID", "NUMA", "NODES", "UTIL", "MEMORY", "TEMP", "POWER", "FREQ", "HEALTH", "POD"
+]
+#: What the two commands show, from left to right.
+DEVICES: tuple[Column, ...] = (
+    "INDEX", "ID", "NUMA", "NODES", "UTIL", "MEMORY", "TEMP", "POWER", "HEALTH",
+)  # fmt: skip
+TOP: tuple[Column, ...] = (
+    "INDEX", "ID", "UTIL", "MEMORY", "TEMP", "POWER", "FREQ", "HEALTH", "POD",
+)  # fmt: skip
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """The row's texts, in the order of TITLES; `-` for what is not known."""
+def cell(row: Row, column: Column) -> str:
+    """`-` for what is not known. A device node is named below /dev; /dev/null stands for
+    the nodes of a simulated device, which has none."""
     t = row.telemetry
-    memory = "-"
-    if t.memory_used_mib is not None and t.memory_total_mib is not None:
-        memory = f"{t.memory_used_mib}/{t.memory_total_mib} MiB"
-    power = _text(t.power_draw_watts, "W")
-    if t.power_draw_watts is not None and t.power_limit_watts is not None:
-        power = f"{t.power_draw_watts:g}/{t.power_limit_watts:g} W"
-    health = "unhealthy" if row.unhealthy else "healthy"
-    return (
-        str(row.device.index),
-        row.device.id,
-        _text(t.utilization_percent, "%"),
-        memory,
-        _text(t.temperature_celsius, "C"),
-        power,
-        _text(t.frequency_mhz, "MHz"),
-        f"{health} ({row.why})" if row.why else health,
-        row.pods or "-",
-    )
+    match column:
+        case "INDEX":
+            return str(row.device.index)
+        case "ID":
+            return row.device.id
+        case "NUMA":
+            return _text(row.device.numa_node)
+        case "NODES":
+            paths = [node.host_path for node in row.device.function.nodes]
+            return " ".join(p.removeprefix("/dev/") for p in paths if p != "/dev/null") or "-"
+        case "UTIL":
+            return _text(t.utilization_percent, " %")
+        case "MEMORY":
+            return _text(t.memory_used_mib, " MiB", t.memory_total_mib)
+        case "TEMP":
+            return _text(t.temperature_celsius, " C")
+        case "POWER":
+            return _text(t.power_draw_watts, " W", t.power_limit_watts)
+        case "FREQ":
+            return _text(t.frequency_mhz, " MHz")
+        case "HEALTH":
+            health = "unhealthy" if row.unhealthy else "healthy"
+            return f"{health} ({row.why})" if row.why else health
+        case _:
+            return row.pods or "-"
 
 
-def _text(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:g} {unit}"
+def _text(value: float | None, unit: str = "", limit: float | None = None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.10g}{'' if limit is None else f'/{limit:.10g}'}{unit}"
