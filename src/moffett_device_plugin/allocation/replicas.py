@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from ..resources.device_ids import replica_number, strip_replica
-from .placement import PlacementError, Policy, place
+from ..resources.pools import Policy
+from .placement import PlacementError, place
 from .topology import Tree
 
 

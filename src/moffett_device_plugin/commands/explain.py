@@ -7,7 +7,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..allocation.placement import POLICIES
+from ..resources.pools import POLICIES
 from ..runtime.errors import ConfigurationError
 from ..settings.options import OPTIONS, Values
 from . import node

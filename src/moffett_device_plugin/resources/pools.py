@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..allocation.placement import Policy
 from ..devices.cards import cards_of
 from ..devices.inventory import Device
 from ..devices.state import NodeState
@@ -24,6 +23,8 @@ Granularity = Literal["device", "card"]
 GRANULARITIES: tuple[Granularity, ...] = ("device", "card")
 NameFrom = Literal["config", "product"]
 NAMES_FROM: tuple[NameFrom, ...] = ("config", "product")
+Policy = Literal["compact", "spread", "none"]  # of placement
+POLICIES: tuple[Policy, ...] = ("compact", "spread", "none")
 
 _QUOTA_PREFIX = "requests."
 _LONGEST_DOMAIN = 253
