@@ -313,6 +313,24 @@ def test_rules_and_dashboard_arrive_whole() -> None:
     assert json.loads(text)["panels"]
 
 
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("", None),
+        ("https://docs.example/spu/", "https://docs.example/spu/alerts.html#spuunhealthy"),
+    ],
+)
+def test_runbook_urls_have_the_base_of_the_values(base: str, url: str | None) -> None:
+    made = rendered({"metrics": {"prometheusRule": {"enabled": True, "runbookUrl": base}}})
+    urls = {
+        rule["alert"]: rule["annotations"].get("runbook_url")
+        for group in made.one("PrometheusRule")["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert urls["SPUUnhealthy"] == url
+
+
 def test_without_metrics_there_is_no_port_and_no_probe() -> None:
     container = rendered({"metrics": {"enabled": False}}).container
     assert not {"ports", "livenessProbe", "readinessProbe"} & container.keys()

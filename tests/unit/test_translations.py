@@ -29,7 +29,8 @@ from tests.support.translations import (
 
 #: What users need. Pages for contributors, and those of measurements, are in English.
 MANUAL = (
-    "architecture", "cdi", "comparison", "compatibility", "configuration", "containers", "doctor",
+    "alerts", "architecture", "cdi", "comparison", "compatibility", "configuration", "containers",
+    "doctor",
     "events", "health", "index", "install", "kubelets", "labels", "monitoring", "placement",
     "privileges", "quickstart", "sharing", "troubleshooting", "upgrade", "use",
 )  # fmt: skip
