@@ -1,4 +1,4 @@
-"""What labels and events have to know of the advertised resources. Pure."""
+"""What labels and events need from the resource pools. Pure."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def facts_of(pools: Iterable[ResourcePool]) -> tuple[ResourceFacts, ...]:
 def holders_by_device(
     pools: Iterable[ResourcePool], holders: Mapping[str, Mapping[str, Sequence[Holder]]]
 ) -> dict[str, tuple[Holder, ...]]:
-    """Who holds each device, from who holds which units (resource name -> unit id ->
-    holders): of all of a card whose card is held, of one whose replicas are, once each.
+    """The holders of each device, from those of the advertised devices (resource name ->
+    advertised ID -> holders). A card counts for all its devices, several replicas once.
 
-    A pod keeps what it was given under a name that has changed since: units are known
-    by their ids, which come from the bus, whatever the name.
+    The resource name is not used: a pod keeps its devices when the name changes, and the
+    IDs come from the bus.
     """
-    devices = {base.id: base.device_ids for pool in pools for base in pool.devices}
+    devices = {each.id: each.device_ids for pool in pools for each in pool.devices}
     devices |= {device: (device,) for held in devices.values() for device in held}
     found: dict[str, dict[Holder, None]] = {}
-    for units in holders.values():
-        for unit_id, who in units.items():
-            for device in devices.get(strip_replica(unit_id), ()):
+    for allocated in holders.values():
+        for advertised_id, who in allocated.items():
+            for device in devices.get(strip_replica(advertised_id), ()):
                 found.setdefault(device, {}).update(dict.fromkeys(who))
     return {device: tuple(who) for device, who in found.items()}
