@@ -247,9 +247,9 @@ def test_a_changed_inline_configuration_replaces_pods_only_if_told_to() -> None:
 @pytest.mark.parametrize(
     ("image", "wanted"),
     [
-        ({}, "moffett/k8s-device-plugin:v0.1.0"),
+        ({}, "moffett/k8s-device-plugin:v0.2.0"),
         ({"tag": "v9"}, "moffett/k8s-device-plugin:v9"),
-        ({"registry": "a.example:5000/"}, "a.example:5000/moffett/k8s-device-plugin:v0.1.0"),
+        ({"registry": "a.example:5000/"}, "a.example:5000/moffett/k8s-device-plugin:v0.2.0"),
         (
             {"tag": "v9", "digest": f"sha256:{'a' * 64}"},
             f"moffett/k8s-device-plugin@sha256:{'a' * 64}",
