@@ -20,6 +20,7 @@ from .settings.options import (
 )
 
 PROGRAM = "moffett-device-plugin"
+CONFORM = "device-plugin-conform, of the distribution device-plugin-conformance"
 
 
 def build_parser(chosen: str | None = None) -> Parser:
@@ -87,12 +88,6 @@ def _add_top(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
-def _add_conform(parser: argparse.ArgumentParser) -> None:
-    from .commands.conform import add_arguments
-
-    add_arguments(parser)
-
-
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the events, one object a line")
 
@@ -110,7 +105,6 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "config": ("check a configuration file, or show what it comes to", _add_config),
     "doctor": ("check the node from the bottom up", _add_doctor),
     "top": ("live devices by card, and which pods hold them", _add_top),
-    "conform": ("check any device plugin against a kubelet stand-in", _add_conform),
     "demo": ("the whole story on a simulated node, in seconds", _add_demo),
     "simulate": ("break and mend the devices of a simulated node", _add_simulate),
 }
@@ -118,6 +112,9 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["conform"]:
+        print(f"{PROGRAM}: conform is now a program of its own: {CONFORM}", file=sys.stderr)
+        return 2
     arguments = build_parser(next((w for w in words if w in COMMANDS), None)).parse_args(words)
     values = Values(arguments, os.environ)
     try:
@@ -146,10 +143,6 @@ def main(argv: list[str] | None = None) -> int:
                 from .commands.top import run as run_top
 
                 return run_top(values, arguments)
-            case "conform":
-                from .commands.conform import run as run_conform
-
-                return run_conform(values, arguments)
             case "demo":
                 from .commands.demo import run as run_demo
 

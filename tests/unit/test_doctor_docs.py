@@ -18,7 +18,7 @@ from moffett_device_plugin.settings.settings import HardwareSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Parts that are not the daemon: what they log, no user sees.
-NOT_SERVED = ("standin", "conformance")
+NOT_SERVED = ("fake_kubelet",)
 
 
 def loud_events() -> dict[str, Path]:

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moffett_device_plugin.__main__ import main
-from moffett_device_plugin.allocation.placement import POLICIES, Policy, place
+from moffett_device_plugin.allocation.placement import place
 from moffett_device_plugin.allocation.topology import Level, Tree, distances
 from moffett_device_plugin.commands.explanation import Explanation, explain, runner_up
 from moffett_device_plugin.hardware.simulated import write_control
 from moffett_device_plugin.hardware.simulation import Faults
+from moffett_device_plugin.resources.pools import POLICIES, Policy
 from tests.support.values import ids_of, state_of
 from tests.unit.test_placement import fragmentation, leaves, trees
 

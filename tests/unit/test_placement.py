@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moffett_device_plugin.allocation.placement import PlacementError, Policy, place, total_distance
+from moffett_device_plugin.allocation.placement import PlacementError, place, total_distance
 from moffett_device_plugin.allocation.topology import COSTS, Level, Tree, build_tree, distances
+from moffett_device_plugin.resources.pools import Policy
 from tests.support.values import ids_of, snapshot_of
 
 TREE = build_tree(snapshot_of("4xS30").devices)

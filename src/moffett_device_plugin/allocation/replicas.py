@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..resources.pools import REPLICA_MARK, strip_replica
-from .placement import PlacementError, Policy, place
+from ..resources.pools import REPLICA_MARK, Policy, strip_replica
+from .placement import PlacementError, place
 from .topology import Tree
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..allocation.placement import POLICIES
+from ..resources.pools import POLICIES
 from ..runtime.errors import ConfigurationError
 from ..settings.settings import (
     HARDWARE_OPTIONS,

@@ -16,11 +16,11 @@ from enum import StrEnum
 from typing import Literal
 
 from ..allocation.allocator import PoolAllocator
-from ..allocation.placement import Placement, Policy, Score, groups, place, score
+from ..allocation.placement import Placement, Score, groups, place, score
 from ..allocation.topology import COSTS, Level, Tree, build_tree
 from ..devices.health.reasons import Reason
 from ..devices.state import NodeState
-from ..resources.pools import DEFAULT_RESOURCE, Resource, ResourcePool, build_pools
+from ..resources.pools import DEFAULT_RESOURCE, Policy, Resource, ResourcePool, build_pools
 from ..runtime.watchable import Watchable
 
 #: What a group at each level is called, for people.

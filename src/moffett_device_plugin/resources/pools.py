@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..allocation.placement import Policy
 from ..devices.cards import cards_of
 from ..devices.inventory import Device
 from ..devices.state import NodeState
@@ -25,6 +24,8 @@ Granularity = Literal["device", "card"]
 GRANULARITIES: tuple[Granularity, ...] = ("device", "card")
 NameFrom = Literal["config", "product"]
 NAMES_FROM: tuple[NameFrom, ...] = ("config", "product")
+Policy = Literal["compact", "spread", "none"]  # of placement
+POLICIES: tuple[Policy, ...] = ("compact", "spread", "none")
 
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")

@@ -12,10 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from ..allocation.placement import POLICIES
 from ..devices.health.policy import HealthPolicy, parse_rules
 from ..resources.device_list_strategy import CDI_VERSIONS, STRATEGIES
-from ..resources.pools import DEFAULT_RESOURCE, GRANULARITIES, NAMES_FROM, check_resource_name
+from ..resources.pools import (
+    DEFAULT_RESOURCE,
+    GRANULARITIES,
+    NAMES_FROM,
+    POLICIES,
+    check_resource_name,
+)
 from ..runtime.log import LEVELS
 from . import types
 from .types import OptionType

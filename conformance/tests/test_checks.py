@@ -1,4 +1,4 @@
-"""What the conformance checks call legal, and how the command is told."""
+"""What the checks call legal, and the options of the command."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
+import device_plugin_conformance.__main__ as program
+from device_plugin_conformance.checks import CHECKS, name_of, rule_of, subject_of
+from device_plugin_conformance.default_path import NOT_PERMITTED, WRAPPER
+from device_plugin_conformance.grants import missing_paths, wrong_grant
+from device_plugin_conformance.outcome import FailedError
+from device_plugin_conformance.preference import check_choice
+from device_plugin_conformance.registration import wrong_resource_name
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
-from moffett_device_plugin.commands import conform
-from moffett_device_plugin.conformance.checks import CHECKS, name_of, rule_of, subject_of
-from moffett_device_plugin.conformance.default_path import NOT_PERMITTED, WRAPPER
-from moffett_device_plugin.conformance.grants import missing_paths, wrong_grant
-from moffett_device_plugin.conformance.outcome import FailedError
-from moffett_device_plugin.conformance.preference import check_choice
-from moffett_device_plugin.conformance.registration import wrong_resource_name
 from moffett_device_plugin.runtime.errors import ConfigurationError
-from moffett_device_plugin.settings.options import Parser, Values
 
 GOOD = ["moffett.ai/spu", "nvidia.com/mig-1g.5gb", "a/b", "x.example.com/A_b.c-1"]
 BAD = [
@@ -28,7 +27,7 @@ BAD = [
 ]  # fmt: skip
 
 
-def test_resource_names_are_judged_as_kubelets_do() -> None:
+def test_resource_names_are_valid_where_kubelets_accept_them() -> None:
     assert [name for name in GOOD if wrong_resource_name(name)] == []
     assert [name for name in BAD if not wrong_resource_name(name)] == []
 
@@ -89,10 +88,7 @@ def test_each_check_says_whose_rule_it_is() -> None:
 
 
 def run(*words: str) -> int:
-    parser = Parser(prog="conform")
-    conform.add_arguments(parser)
-    arguments = parser.parse_args(words)
-    return conform.run(Values(arguments, {}), arguments)
+    return program.run(program.build_parser().parse_args(words))
 
 
 @pytest.mark.parametrize(
@@ -102,8 +98,8 @@ def run(*words: str) -> int:
         (("--", "no-such-program-x"), "COMMAND: 'no-such-program-x'"),
         (("--only", "registrs", "--", "true"), "the nearest is registers"),
         (("--env", "X", "--", "true"), "--env: 'X'"),
-        (("--break", "a", "--", "true"), "--break and --mend go together"),
-        (("--break", "'", "--mend", "b", "--", "true"), '--break: "\'"'),
+        (("--inject", "a", "--", "true"), "--inject and --heal go together"),
+        (("--inject", "'", "--heal", "b", "--", "true"), '--inject: "\'"'),
         (("--timeout", "soon", "--", "true"), "--timeout: 'soon'"),
         (("--grace", "0", "--", "true"), "--grace: '0'"),
     ],
@@ -163,7 +159,7 @@ def test_the_plugin_alone_sees_the_directory_at_the_default_path(tmp_path: Path)
     assert (Path("/var/lib").stat().st_mtime_ns, kubelet.exists()) == before
 
 
-def test_a_command_that_is_not_there_is_told() -> None:
+def test_a_directory_that_does_not_exist_is_one_line() -> None:
     done = subprocess.run(
         [*WRAPPER, "/nonexistent", "true"], capture_output=True, text=True, check=False
     )

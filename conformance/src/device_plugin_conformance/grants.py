@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from ..api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+
 from .outcome import plural
 
 _CDI_NAME = re.compile(

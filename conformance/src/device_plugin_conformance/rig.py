@@ -1,4 +1,4 @@
-"""What a check works with: a plugin's process, and a kubelet stand-in around it."""
+"""What a check works with: a plugin's process, and a fake kubelet around it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from .. import api
-from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..fake_kubelet.behaviour import CURRENT, Behaviour
-from ..fake_kubelet.kubelet import FakeKubelet
-from ..grpc.client import Channel
-from ..grpc.messages import Code, StatusError
-from ..runtime.watchable import Watchable
+from moffett_device_plugin import api
+from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, Behaviour
+from moffett_device_plugin.fake_kubelet.kubelet import FakeKubelet
+from moffett_device_plugin.grpc.client import Channel
+from moffett_device_plugin.grpc.messages import Code, StatusError
+from moffett_device_plugin.runtime.watchable import Watchable
+
 from . import default_path
 from .outcome import ExitedError, FailedError, NotReadyError, Outcome, ending, passed, reported
 from .process import PluginProcess
@@ -39,9 +40,9 @@ class Options:
     resource: str = ""  # empty: the first that registers
     timeout: float = 15.0
     settle: float = 0.3  # how long something must not happen
-    grace: float = 30.0  # after SIGTERM; Kubernetes' own, unless told otherwise
-    break_command: tuple[str, ...] = ()
-    mend_command: tuple[str, ...] = ()
+    grace: float = 30.0  # after SIGTERM; Kubernetes' default
+    inject_command: tuple[str, ...] = ()
+    heal_command: tuple[str, ...] = ()
 
 
 class Rig:
@@ -55,8 +56,8 @@ class Rig:
         self.kubelet = FakeKubelet(self.directory, tasks, behaviour=CURRENT)
         self.process: PluginProcess | None = None
         self.started_at = 0.0
-        self.broken = False  # by --break, and not mended
-        self.whole = 0  # healthy devices before that
+        self.injected = False  # a fault, by --inject, and not healed
+        self.healthy_before = 0  # healthy devices before that
         self.changed: Watchable[int] = Watchable(0)
         self.random = random.Random(0)  # noqa: S311  (orders, no secrets)
         self._resource = options.resource
@@ -128,12 +129,9 @@ class Rig:
         self.directory.mkdir(exist_ok=True)
         for entry in self.directory.iterdir():
             entry.unlink()
-        for told in (
-            self.kubelet.registrations,
-            self.kubelet.registered_at,
-            self.kubelet.dial_failures,
-        ):
-            told.clear()
+        self.kubelet.registrations.clear()
+        self.kubelet.registered_at.clear()
+        self.kubelet.dial_failures.clear()
         self.kubelet.behaviour = behaviour
         if kubelet:
             await self.kubelet.start()
@@ -142,7 +140,7 @@ class Rig:
     async def ready(self) -> None:
         """Returns with a registered plugin and a well-behaved kubelet.
 
-        What an earlier check left behind is put right, by new ones if need be. Raises
+        Both are started anew when an earlier check left them in another state. Raises
         NotReadyError when the plugin does not register.
         """
         if self.running and self.kubelet.running and self.kubelet.behaviour == CURRENT:
@@ -186,7 +184,7 @@ class Rig:
                 return
 
     async def until_quiet(self) -> None:
-        """Returns when nothing happens for a moment: what an earlier check set off is over."""
+        """Returns when nothing has happened for 0.1 s: the effects of an earlier check are over."""
         version = -1
         while version != self.changed.version:
             version = self.changed.version
@@ -270,7 +268,7 @@ class Rig:
         return await self.call(api.ALLOCATE, request, pb.AllocateResponse, channel)
 
     async def still_serves(self, what: str) -> None:
-        """Raises FailedError when `what` did the plugin harm."""
+        """Raises FailedError when `what` ended the plugin, or it no longer answers."""
         if not self.running:
             raise FailedError(f"{what} ended the plugin")
         try:
@@ -303,8 +301,8 @@ class Rig:
         )
         _, error = await process.communicate()
         if process.returncode:
-            said = error.decode(errors="replace").strip()[-200:]
-            raise FailedError(f"{words[0]} ended with {ending(process.returncode)}: {said}")
+            text = error.decode(errors="replace").strip()[-200:]
+            raise FailedError(f"{words[0]} ended with {ending(process.returncode)}: {text}")
 
 
 def ms(since: float, until: float | None = None) -> float:

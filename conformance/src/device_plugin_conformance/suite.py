@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..grpc.messages import StatusError
+from moffett_device_plugin.grpc.messages import StatusError
+
 from .checks import Check, name_of, subject_of
 from .outcome import ExitedError, FailedError, NotReadyError, Outcome, Result, SkippedError
 from .rig import Options, Rig, ms
@@ -21,7 +22,7 @@ async def run_suite(
     finished: Callable[[Result], object],
     log: Path | None = None,
 ) -> list[Result]:
-    """Tells of each check when it starts and ends. What the plugin prints goes to `log`."""
+    """Calls `started` and `finished` for each check. What the plugin prints goes to `log`."""
     results: list[Result] = []
     # Short: a socket's path has a limit of 107 bytes.
     with tempfile.TemporaryDirectory(prefix="conform-") as folder:
@@ -34,8 +35,8 @@ async def run_suite(
                     started(name_of(check))
                     results.append(await _run(rig, check))
                     finished(results[-1])
-                if rig.broken:  # nothing of ours stays broken
-                    await rig.run(options.mend_command)
+                if rig.injected:  # no fault that we injected stays
+                    await rig.run(options.heal_command)
             finally:
                 await rig.stop()
                 rig.kubelet.kill()

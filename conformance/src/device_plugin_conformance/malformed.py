@@ -10,9 +10,10 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, suppress
 
-from .. import api
-from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..grpc.messages import Code, StatusError
+from moffett_device_plugin import api
+from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.grpc.messages import Code, StatusError
+
 from .outcome import FailedError, Outcome, passed, reported
 from .rig import Rig, ms
 
@@ -58,7 +59,7 @@ async def garbage_messages(rig: Rig) -> Outcome:
 
 
 async def oversized_message(rig: Rig) -> Outcome:
-    """gRPC: a server bounds what it takes (4 MiB unless told otherwise), and refuses
+    """gRPC: a server bounds what it takes (4 MiB by default), and refuses
     more."""
     await rig.ready()
     request = pb.AllocateRequest()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from .. import api
-from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..grpc.messages import StatusError
+from moffett_device_plugin import api
+from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.grpc.messages import StatusError
+
 from .outcome import FailedError, Outcome, SkippedError, passed, plural, reported
 from .rig import Rig, ms
 
@@ -87,16 +88,16 @@ async def preferred_impossible(rig: Rig) -> Outcome:
         "more must than wanted": (ids, ids, 1) if len(ids) > 1 else (ids, (), 2),
         "an id twice": ([*ids, *ids], (), 1),
     }
-    said: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for name, (available, must_include, size) in cases.items():
         try:
             chosen = await prefer(rig, available, must_include, size, refusals=True)
             answer = plural(len(chosen), "device") if chosen else "no preference"
         except StatusError as error:
             answer = error.code.name
-        said.setdefault(answer, []).append(name)
+        found.setdefault(answer, []).append(name)
     await rig.still_serves("an impossible request")
-    return reported("; ".join(f"{answer}: {', '.join(names)}" for answer, names in said.items()))
+    return reported("; ".join(f"{answer}: {', '.join(names)}" for answer, names in found.items()))
 
 
 async def preferred_not_advertised(rig: Rig) -> Outcome:

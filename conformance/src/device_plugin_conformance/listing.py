@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from .. import api
-from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..grpc.client import Channel
-from ..grpc.messages import StatusError
+from moffett_device_plugin import api
+from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.grpc.client import Channel
+from moffett_device_plugin.grpc.messages import StatusError
+
 from .outcome import ExitedError, FailedError, NotReadyError, Outcome, passed, plural, reported
 from .rig import Rig, ms
 
@@ -87,14 +88,14 @@ async def list_topology(rig: Rig) -> Outcome:
 async def list_stays_open(rig: Rig) -> Outcome:
     """Kubelets take the end of the stream for the end of the plugin: all its devices
     are unhealthy at once."""
-    if not rig.registered:
-        # Not `ready`: a stream that ends at once would never be seen to be open.
-        lists = rig.kubelet.lists.value
-        await rig.begin()
-        try:
-            await rig.until(lambda: rig.kubelet.lists.value > lists, "device list")
-        except (FailedError, ExitedError) as error:
-            raise NotReadyError(str(error)) from error
+    # A new plugin: one may register again when a stream of an earlier check ends. Not
+    # `ready`: a stream that ends at once would never be seen to be open.
+    lists = rig.kubelet.lists.value
+    await rig.begin()
+    try:
+        await rig.until(lambda: rig.kubelet.lists.value > lists, "device list")
+    except (FailedError, ExitedError) as error:
+        raise NotReadyError(str(error)) from error
     await rig.until_settled(rig.options.settle)
     if not rig.registered:
         raise FailedError("the plugin ended the kubelet's stream")

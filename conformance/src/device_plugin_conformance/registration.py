@@ -6,9 +6,10 @@ import asyncio
 import re
 import stat
 
-from .. import api
-from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..fake_kubelet.behaviour import Behaviour
+from moffett_device_plugin import api
+from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.fake_kubelet.behaviour import Behaviour
+
 from .outcome import ExitedError, FailedError, NotReadyError, Outcome, passed, reported
 from .rig import Rig, ms
 

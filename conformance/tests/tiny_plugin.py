@@ -1,6 +1,6 @@
-"""A tiny device plugin with chosen defects: python conform_plugin.py DIR DEFECT...
+"""A tiny device plugin with chosen defects: python tiny_plugin.py DIR DEFECT...
 
-Without any it is a good one. It is what `conform` is tested with.
+Without any it breaks no rule. The suite is tested with it.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ async def main() -> None:
     plugin = Plugin(Path(sys.argv[1]), frozenset(sys.argv[2:]))
     task = asyncio.create_task(plugin.run())
     loop = asyncio.get_running_loop()
-    deaf = "ignores-sigterm" in plugin.defects
-    loop.add_signal_handler(signal.SIGTERM, (lambda: None) if deaf else task.cancel)
+    ignores = "ignores-sigterm" in plugin.defects
+    loop.add_signal_handler(signal.SIGTERM, (lambda: None) if ignores else task.cancel)
     try:
         await task
     except asyncio.CancelledError:

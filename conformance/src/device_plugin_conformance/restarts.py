@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 
-from .. import api
-from ..fake_kubelet.behaviour import CURRENT, Behaviour
+from moffett_device_plugin import api
+from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, Behaviour
+
 from .outcome import (
     ExitedError,
     FailedError,

@@ -1,4 +1,4 @@
-"""`conform` as its users run it: against our own plugin, and against a bad one."""
+"""The program as its users run it: against our own plugin, and against a defective one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.conformance.checks import CHECKS, name_of
-from moffett_device_plugin.conformance.default_path import DEFAULT_PATH, NOT_PERMITTED, WRAPPER
-from moffett_device_plugin.conformance.outcome import Result
-from moffett_device_plugin.conformance.rig import Options
-from moffett_device_plugin.conformance.suite import run_suite
+from device_plugin_conformance.checks import CHECKS, name_of
+from device_plugin_conformance.default_path import DEFAULT_PATH, NOT_PERMITTED, WRAPPER
+from device_plugin_conformance.outcome import Result
+from device_plugin_conformance.rig import Options
+from device_plugin_conformance.suite import run_suite
 
+CONFORM = [sys.executable, "-m", "device_plugin_conformance"]
 OURS = [sys.executable, "-m", "moffett_device_plugin"]
-TINY = Path(__file__).with_name("conform_plugin.py")
+TINY = Path(__file__).with_name("tiny_plugin.py")
 #: Waits for what our own plugin does only after 12 s, by design.
 SLOW = "never-dialled"
 
@@ -28,9 +29,9 @@ def conform(*options: str) -> subprocess.Popen[str]:
     node = ["--simulate", "2xS30", "--simulate-control", "{tmp}/node.json"]
     simulate = [*OURS, "simulate"]
     command = [
-        *OURS, "conform", "-o", "json", "--timeout", "20", *options,
-        "--break", " ".join([*simulate, "fail", "0000:36:00.0", "ecc", *node]),
-        "--mend", " ".join([*simulate, "heal", "0000:36:00.0", *node]),
+        *CONFORM, "-o", "json", "--timeout", "20", *options,
+        "--inject", " ".join([*simulate, "fail", "0000:36:00.0", "ecc", *node]),
+        "--heal", " ".join([*simulate, "heal", "0000:36:00.0", *node]),
         "--", *OURS, "serve", *node, "--kubelet-dir", "{dir}", "--recovery-seconds", "0.1",
         "--pod-resources-socket", "none",  # not the kubelet that this machine may have
         "--mx-smi-interval", "0.5",
@@ -39,20 +40,20 @@ def conform(*options: str) -> subprocess.Popen[str]:
 
 
 def test_our_own_plugin_fails_nothing() -> None:
-    parts = [
+    runs = [
         conform("--only", "transitions", "--only", "shutdown"),
         conform("--skip", "transitions", "--skip", "shutdown", "--skip", SLOW),
     ]
     results = []
-    for part in parts:
-        out, errors = part.communicate(timeout=120)
+    for process in runs:
+        out, errors = process.communicate(timeout=120)
         found = json.loads(out)["results"]
         wrong = [result for result in found if result["level"] == "fail"]
-        assert (wrong, part.returncode, errors) == ([], 0, "")
+        assert (wrong, process.returncode, errors) == ([], 0, "")
         results += found
     level = {result["check"]: result["level"] for result in results}
     assert len(level) == len(CHECKS) - 1
-    # Also what the API leaves open, where ours is meant to be good.
+    # Our own plugin also passes these, which the API leaves open.
     for check in ("own-socket-removed", "stream-cut", "health-seen-by-all", "options-agree"):
         assert level[check] == "pass"
     assert [name for name, one in level.items() if one == "skip" and "inode" not in name] == [
@@ -108,7 +109,7 @@ def run_tiny(defects: dict[str, str], looked_at: set[str], log: Path) -> list[Re
     return asyncio.run(run_suite(options, checks, lambda _: None, lambda _: None, log))
 
 
-def test_a_plugin_that_ends_is_told_of_with_what_it_said(tmp_path: Path) -> None:
+def test_a_plugin_that_ends_fails_with_its_last_output(tmp_path: Path) -> None:
     options = Options(command=(sys.executable, "-c", "raise SystemExit('no licence')"))
     (result,) = asyncio.run(
         run_suite(options, CHECKS[:1], lambda _: None, lambda _: None, tmp_path / "log")
@@ -121,7 +122,7 @@ def test_a_plugin_that_counts_on_being_restarted_is_reported_and_not_failed() ->
     """It registers with the kubelet that is there, and ends with it."""
     code = (
         "import sys, time; sys.argv = [sys.argv[0], sys.argv[1], 'ignores-restart']; "
-        f"sys.path.insert(0, {str(TINY.parent)!r}); import asyncio, conform_plugin as tiny; "
+        f"sys.path.insert(0, {str(TINY.parent)!r}); import asyncio, tiny_plugin as tiny; "
         "from moffett_device_plugin.deviceplugin.kubelet_directory import KubeletDirectory\n"
         "async def main():\n"
         "    async with asyncio.TaskGroup() as tasks:\n"

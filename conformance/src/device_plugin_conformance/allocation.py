@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from .. import api
-from ..api import deviceplugin_v1beta1_pb2 as pb
-from ..grpc.messages import StatusError
+from moffett_device_plugin import api
+from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
+from moffett_device_plugin.grpc.messages import StatusError
+
 from .grants import missing_paths, summary, wrong_grant
 from .outcome import FailedError, Outcome, SkippedError, passed, plural, reported
 from .rig import Rig, ms
@@ -125,16 +126,16 @@ async def allocate_empty(rig: Rig) -> Outcome:
     """No kubelet asks for nothing, and the API leaves the answer open; there has to be
     one."""
     await rig.ready()
-    said = []
+    found = []
     asked: dict[str, list[list[str]]] = {"no container": [], "a container without devices": [[]]}
     for name, containers in asked.items():
         try:
             response = await rig.allocate(*containers)
-            said.append(f"{name}: {plural(len(response.container_responses), 'response')}")
+            found.append(f"{name}: {plural(len(response.container_responses), 'response')}")
         except StatusError as error:
-            said.append(f"{name}: {error.code.name}")
+            found.append(f"{name}: {error.code.name}")
     await rig.still_serves("an empty request")
-    return reported("; ".join(said))
+    return reported("; ".join(found))
 
 
 async def allocate_at_once(rig: Rig) -> Outcome:
