@@ -30,7 +30,7 @@ def conform(*options: str) -> subprocess.Popen[str]:
     simulate = [*OURS, "simulate"]
     command = [
         *CONFORM, "-o", "json", "--timeout", "20", *options,
-        "--inject", " ".join([*simulate, "fail", "0000:36:00.0", "ecc", *node]),
+        "--inject", " ".join([*simulate, "inject", "0000:36:00.0", "ecc", *node]),
         "--heal", " ".join([*simulate, "heal", "0000:36:00.0", *node]),
         "--", *OURS, "serve", *node, "--kubelet-dir", "{dir}", "--recovery-seconds", "0.1",
         "--pod-resources-socket", "none",  # not the kubelet that this machine may have

@@ -5,22 +5,100 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
-from .runtime.errors import ConfigurationError
-from .settings.options import (
-    CONFIG_OPTION,
-    FILE_OPTIONS,
-    HARDWARE_OPTIONS,
-    HEALTH_OPTIONS,
-    RESOURCE_OPTIONS,
+from .commands.output import discard_output, exits_on_sigterm, prepare_streams
+from .commands.parser import (
+    GROUPS,
     Parser,
-    Values,
-    add_options,
+    add_settings,
+    epilog,
+    flags_of,
+    unknown_command,
+    unknown_option,
 )
+from .runtime.errors import ConfigurationError
+from .settings.options import OPTIONS, Values, check_variables
 
 PROGRAM = "moffett-device-plugin"
-CONFORM = "device-plugin-conform, of the distribution device-plugin-conformance"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`settings` are the groups of settings in its help; it takes all others as well,
+    unless it takes none."""
+
+    help: str
+    usage: str
+    examples: tuple[str, ...]
+    page: str
+    settings: tuple[str, ...] = ()
+
+
+_NODE = ("configuration", "hardware", "health")
+COMMANDS = {
+    "serve": Command(
+        "run the plugin (the DaemonSet's entry point)",
+        "[options]",
+        ("serve --simulate 2xS30", "serve --config /etc/moffett-device-plugin/config.yaml"),
+        "configuration.md",
+        tuple(GROUPS),
+    ),
+    "devices": Command(
+        "print the devices of the node",
+        "[options]",
+        ("devices", "devices --simulate 2xS30 -o json"),
+        "use.md",
+        _NODE,
+    ),
+    "explain": Command(
+        "show which devices a pod would get, and why",
+        "--size N [options]",
+        ("explain --size 2", "explain --size 3 --simulate 4xS30 --placement spread"),
+        "placement.md",
+        (*_NODE, "resources", "kubelet"),
+    ),
+    "config": Command(
+        "check a configuration file, or show what it means on a node",
+        "ACTION ...",
+        ("config check config.yaml", "config show --config config.yaml --node-name train-1"),
+        "configuration.md",
+    ),
+    "doctor": Command(
+        "check the node from the bottom up",
+        "[options]",
+        ("doctor", "doctor --bundle report.tgz"),
+        "doctor.md",
+        (*_NODE, "resources", "kubelet"),
+    ),
+    "top": Command(
+        "show devices and the pods that hold them, live",
+        "[options]",
+        ("top --sort temp", "top --once -o json"),
+        "use.md",
+        (*_NODE, "kubelet"),
+    ),
+    "demo": Command(
+        "show what the plugin does, on a simulated node, in seconds",
+        "[options]",
+        ("demo", "demo --json"),
+        "quickstart.md",
+    ),
+    "simulate": Command(
+        "inject faults into a simulated node, and clear them",
+        "ACTION [BUS_ID [FAULT]] [options]",
+        (
+            "simulate inject 0000:36:00.0 ecc --simulate 2xS30",
+            "simulate status --simulate 2xS30",
+        ),
+        "quickstart.md",
+        ("configuration", "hardware"),
+    ),
+}
 
 
 def build_parser(chosen: str | None = None) -> Parser:
@@ -36,11 +114,27 @@ def build_parser(chosen: str | None = None) -> Parser:
     )
     # With `prog` argparse need not format a usage line for it (and import shutil).
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog=PROGRAM)
-    for name, (help_text, add_arguments) in COMMANDS.items():
-        command = commands.add_parser(name, help=help_text)
+    for name, command in COMMANDS.items():
+        added = parser.commands[name] = commands.add_parser(
+            name,
+            help=command.help,
+            description=command.help,
+            usage=f"{PROGRAM} {name} {command.usage}",
+            epilog=epilog(
+                PROGRAM, command.examples, command.page,
+                hidden=bool(command.settings) and len(command.settings) < len(GROUPS),
+            ),
+        )  # fmt: skip
         if chosen in (None, name):
-            add_arguments(command)
+            if hasattr(module := _module(name), "add_arguments"):
+                module.add_arguments(added)
+            if command.settings:
+                add_settings(added, command.settings)
     return parser
+
+
+def _module(command: str) -> Any:
+    return import_module(f".commands.{command}", __package__)
 
 
 class _Version(argparse.Action):
@@ -53,109 +147,58 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _add_serve(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS))
-
-
-def _add_devices(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-o", "--output", choices=("table", "json"), default="table", help="(default: table)"
-    )
-    add_options(parser, HARDWARE_OPTIONS + HEALTH_OPTIONS)
-
-
-def _add_explain(parser: argparse.ArgumentParser) -> None:
-    from .commands.explain import add_arguments
-
-    add_arguments(parser)
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    from .commands.config import add_arguments
-
-    add_arguments(parser)
-
-
-def _add_doctor(parser: argparse.ArgumentParser) -> None:
-    from .commands.doctor import add_arguments
-
-    add_arguments(parser)
-
-
-def _add_top(parser: argparse.ArgumentParser) -> None:
-    from .commands.top import add_arguments
-
-    add_arguments(parser)
-
-
-def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the events, one object a line")
-
-
-def _add_simulate(parser: argparse.ArgumentParser) -> None:
-    from .commands.simulate import add_arguments
-
-    add_arguments(parser)
-
-
-COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
-    "serve": ("run the plugin (the DaemonSet's entry point)", _add_serve),
-    "devices": ("print what the node has", _add_devices),
-    "explain": ("show which devices a pod would get, and why", _add_explain),
-    "config": ("check a configuration file, or show what it comes to", _add_config),
-    "doctor": ("check the node from the bottom up", _add_doctor),
-    "top": ("live devices by card, and which pods hold them", _add_top),
-    "demo": ("the whole story on a simulated node, in seconds", _add_demo),
-    "simulate": ("break and mend the devices of a simulated node", _add_simulate),
-}
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Exits with 2 and one line for a wrong command line."""
+    first = next((word for word in words if not word.startswith("-")), None)
+    chosen = first if first in COMMANDS else None
+    parser = build_parser(chosen)
+    if first is not None and chosen is None:
+        parser.error(unknown_command(first, list(COMMANDS)))
+    arguments, rest = parser.parse_known_args(words)
+    if rest:
+        known = [] if chosen is None else flags_of(parser.commands[chosen])
+        if chosen == "config" or (chosen and COMMANDS[chosen].settings):
+            known += OPTIONS
+        parser.error(unknown_option(rest[0], known))
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> int:
-    words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["conform"]:
-        print(f"{PROGRAM}: conform is now a program of its own: {CONFORM}", file=sys.stderr)
-        return 2
-    arguments = build_parser(next((w for w in words if w in COMMANDS), None)).parse_args(words)
-    values = Values(arguments, os.environ)
+    prepare_streams()
     try:
-        match arguments.command:
-            case "serve":
-                from .commands.serve import run as run_serve
-
-                return run_serve(values)
-            case "devices":
-                from .commands.devices import run as run_devices
-
-                return run_devices(values, arguments.output)
-            case "explain":
-                from .commands.explain import run as run_explain
-
-                return run_explain(values, arguments)
-            case "config":
-                from .commands.config import run as run_config
-
-                return run_config(values, arguments)
-            case "doctor":
-                from .commands.doctor import run as run_doctor
-
-                return run_doctor(values, arguments)
-            case "top":
-                from .commands.top import run as run_top
-
-                return run_top(values, arguments)
-            case "demo":
-                from .commands.demo import run as run_demo
-
-                return run_demo(as_json=arguments.json)
-            case _:
-                from .commands.simulate import run as run_simulate
-
-                return run_simulate(values, arguments)
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()
     except ConfigurationError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the output has seen enough
+        discard_output()
+        return 141
+    except OSError as error:
+        discard_output()
+        _complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return 1
+
+
+def _run(words: Sequence[str]) -> int:
+    arguments = parse(words)
+    command = arguments.command
+    if command != "doctor":  # which reports a wrong variable as a finding
+        check_variables(os.environ)
+    values = Values(arguments, os.environ)
+    # The daemon has handlers of its own.
+    with nullcontext() if command == "serve" else exits_on_sigterm():
+        code: int = _module(command).run(values, arguments)
+    return code
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):
+        print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

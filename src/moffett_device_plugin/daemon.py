@@ -1,4 +1,4 @@
-"""The daemon: which tasks there are, and what flows between them."""
+"""The daemon: its tasks, and what flows between them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .api import KUBELET_CHECKPOINT
+from .deviceplugin.context import NodeLabels, PluginContext
 from .deviceplugin.kubelet_directory import KubeletDirectory
 from .deviceplugin.manager import PluginManager
-from .deviceplugin.plugin import RegistrationTimeouts
+from .deviceplugin.registration import RegistrationTimeouts
 from .devices.monitor import Monitor, PollIntervals
 from .hardware import Hardware
 from .hardware.factory import create_hardware
-from .integrations import IntegrationContext, NodeLabels, run_integrations
+from .integrations import IntegrationContext, run_integrations
 from .runtime.counters import Counters
 from .runtime.log import set_up
 from .runtime.resource_exhausted import log_resource_exhaustion_once
@@ -25,16 +26,23 @@ from .runtime.watchable import Watchable
 from .settings.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from .cdi.writer import SpecWriter
     from .kubernetes.settings import ApiSettings
     from .podresources.watcher import PodResourcesWatcher
     from .settings.reload import ConfigFile
 
 log = logging.getLogger(__name__)
 
-#: Settings that are looked at when the daemon starts, and then no more.
+#: Settings that are read when the daemon starts, and not again.
 AT_START = frozenset(
-    {"hardware", "kubelet_dir", "node_name", "pod_resources", "beside", "cdi_dir", "cdi_version"}
+    {
+        "hardware",
+        "kubelet_dir",
+        "node_name",
+        "pod_resources",
+        "integrations",
+        "cdi_dir",
+        "cdi_version",
+    }
 )
 _LATER = "these take effect at the plugin's next start"
 
@@ -67,42 +75,38 @@ class Daemon:
             self.counters,
         )
         self.directory = KubeletDirectory(settings.kubelet_dir)
-        self.plugin_manager = PluginManager(
-            settings.plugin_config,
+        self.pod_resources_watcher = _pod_resources_watcher(settings)
+        context = PluginContext(
             self.monitor,
             hardware,
             self.directory,
             self.counters,
             timeouts or RegistrationTimeouts(),
-            may_begin=self._may_begin,
-            holders=lambda: (
-                self.pod_resources_watcher.holders.value if self.pod_resources_watcher else {}
-            ),
-            allocated=lambda: (
-                self.pod_resources_watcher.refresh_soon() if self.pod_resources_watcher else None
-            ),
+            self.pod_resources_watcher,
+            self.node_labels,
+            settings.cdi_dir,
+            settings.cdi_version,
         )
-        self.pod_resources_watcher: PodResourcesWatcher | None = None
-        self._cdi: SpecWriter | None = None
-        self._tasks: asyncio.TaskGroup | None = None
-        self._kubelet: object = None
+        self.plugin_manager = PluginManager(settings.plugin_config, context)
 
     @property
     def registered(self) -> bool:
-        """Whether the kubelet listens for everything that is offered now."""
-        plugin_manager = self.plugin_manager.current
-        return bool(plugin_manager) and all(managed.registered for managed in plugin_manager)
+        """Whether the kubelet listens for everything that is advertised now."""
+        plugins = self.plugin_manager.current
+        return bool(plugins) and all(managed.registered for managed in plugins)
 
     async def run(self) -> None:
         """Runs until it is cancelled; no task of it is left behind."""
-        self.directory.listing.listen(self._count_kubelets)
         async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            await self._begin_holdings(tasks)
+            if self.pod_resources_watcher is not None:
+                # Before anything is advertised: who holds what as something else.
+                await self.pod_resources_watcher.refresh()
+                tasks.create_task(self.pod_resources_watcher.run())
             tasks.create_task(self.directory.run())
+            tasks.create_task(self._follow_kubelet())
             tasks.create_task(self.plugin_manager.run())
             tasks.create_task(self.monitor.run())
-            parts = IntegrationContext(
+            context = IntegrationContext(
                 self.monitor,
                 self.plugin_manager,
                 self.counters,
@@ -110,7 +114,7 @@ class Daemon:
                 lambda: self.settings,
             )
             integrations = run_integrations(
-                self.settings.integrations, parts, self._api, self.node_labels
+                self.settings.integrations, context, self._api, self.node_labels
             )
             tasks.create_task(integrations)
             if self._file is not None:
@@ -129,7 +133,7 @@ class Daemon:
 
     async def _follow_labels(self, file: ConfigFile, labels: NodeLabels) -> None:
         """Chooses the sections for the node anew whenever its labels change. Until they
-        are known nothing is offered: it might be the wrong thing."""
+        are known nothing is advertised: it might be the wrong thing."""
         if labels.value is None:
             log.info("waiting-for-node-labels", extra={"node": self.settings.node_name})
         version = labels.version if labels.value is None else -1
@@ -140,10 +144,9 @@ class Daemon:
             settings = file.for_labels(known)
             if settings is not None:
                 self.apply(settings)
-            self.plugin_manager.update()
 
     def apply(self, settings: ServeSettings) -> None:
-        """Makes other settings hold from now on, as far as that is possible."""
+        """Puts other settings in force, as far as that is possible without a restart."""
         before, self.settings = self.settings, settings
         names = [f.name for f in fields(settings) if _changed(before, settings, f.name)]
         later = [name for name in names if name in AT_START]
@@ -158,56 +161,33 @@ class Daemon:
         if settings.plugin_config != before.plugin_config:
             self.plugin_manager.change_plugin_config(settings.plugin_config)
 
-    async def _begin_holdings(self, tasks: asyncio.TaskGroup) -> None:
-        """Asks who holds what before anything is offered. Where the socket is not
-        mounted, as with the vendor's manifest, nobody is asked, unless something is on
-        whose reader would miss it."""
-        socket, integrations = self.settings.pod_resources, self.settings.integrations
-        wanted = integrations.metrics is not None or integrations.api.events
-        if socket is None or not (wanted or socket.parent.is_dir()):
-            return
-        from .podresources.checkpoint import read_checkpoint
-        from .podresources.watcher import PodResourcesWatcher
+    async def _follow_kubelet(self) -> None:
+        version, known = -1, None
+        while True:
+            listing, version = await self.directory.listing.after(version)
+            if listing.kubelet is not None and listing.kubelet != known:
+                self.counters.kubelet_starts += 1
+                if self.pod_resources_watcher is not None:
+                    self.pod_resources_watcher.refresh_soon()  # there may be an answer now
+            known = listing.kubelet
 
-        # The record outlives its pods: it counts where the kubelet will be heard as well.
-        record = self.settings.kubelet_dir / KUBELET_CHECKPOINT
-        if socket.parent.is_dir():
-            self.pod_resources_watcher = PodResourcesWatcher(
-                socket, recall=lambda: read_checkpoint(record)
-            )
-        else:
-            self.pod_resources_watcher = PodResourcesWatcher(socket)
-        await self.pod_resources_watcher.refresh()
-        self.pod_resources_watcher.holders.listen(self.plugin_manager.update)
-        tasks.create_task(self.pod_resources_watcher.run())
 
-    def _may_begin(self) -> bool:
-        if self.node_labels is not None and self.node_labels.value is None:
-            return False
-        return self._ensure_cdi()
+def _pod_resources_watcher(settings: ServeSettings) -> PodResourcesWatcher | None:
+    """None where the socket is not mounted, as with the vendor's manifest, unless something
+    is on whose reader would miss it."""
+    socket, integrations = settings.pod_resources, settings.integrations
+    wanted = integrations.metrics is not None or integrations.api.events
+    if socket is None or not (wanted or socket.parent.is_dir()):
+        return None
+    from .podresources.checkpoint import read_checkpoint
+    from .podresources.watcher import PodResourcesWatcher
 
-    def _ensure_cdi(self) -> bool:
-        """Whether container engines know the names that containers would be given."""
-        if not self.settings.plugin_config.device_list_strategy.uses_cdi or self._tasks is None:
-            return True
-        if self._cdi is None:
-            from .cdi.directory import CdiDirectory
-            from .cdi.writer import SpecWriter
-
-            kind = self.settings.plugin_config.device_list_strategy.cdi_kind
-            place = CdiDirectory(self.settings.cdi_dir, kind)
-            self._cdi = SpecWriter(place, at_least=self.settings.cdi_version)
-            self._cdi.ready.listen(self.plugin_manager.update)
-            self._tasks.create_task(self._cdi.run(self.monitor.state))
-        return self._cdi.ensure(self.monitor.state.value.snapshot)
-
-    def _count_kubelets(self) -> None:
-        kubelet = self.directory.listing.value.kubelet
-        if kubelet is not None and kubelet != self._kubelet:
-            self.counters.kubelet_starts += 1
-            if self.pod_resources_watcher is not None:
-                self.pod_resources_watcher.refresh_soon()  # the one before may not have told us
-        self._kubelet = kubelet
+    if not socket.parent.is_dir():
+        return PodResourcesWatcher(socket)
+    # The kubelet's own record outlives its pods: it counts only where the kubelet, too,
+    # will answer.
+    record = settings.kubelet_dir / KUBELET_CHECKPOINT
+    return PodResourcesWatcher(socket, recall=lambda: read_checkpoint(record))
 
 
 def _changed(before: ServeSettings, after: ServeSettings, name: str) -> bool:

@@ -1,5 +1,5 @@
-"""What runs beside the plugin and reads what it knows: metrics, labels, events, the
-condition of the node. Each is imported where it is turned on, and on no other node."""
+"""Optional parts that read the plugin's state: metrics, labels, events, the condition of
+the node. Each is imported only where it is turned on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .deviceplugin.context import NodeLabels
 from .deviceplugin.manager import PluginManager
 from .devices.monitor import Monitor
 from .runtime.counters import Counters
-from .runtime.watchable import Watchable
 from .settings.settings import IntegrationSettings, ServeSettings
 
 if TYPE_CHECKING:
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from .podresources.client import Holder
     from .podresources.watcher import PodResourcesWatcher
 
-NodeLabels = Watchable[Mapping[str, str] | None]
-
 #: Seconds that a loop of the daemon may stand still before it counts as hung.
 STALLED = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrationContext:
-    """The parts of the daemon that are read. `settings` are those of the moment."""
+    """The parts of the daemon that integrations read. `settings` are those of the moment."""
 
     monitor: Monitor
     plugin_manager: PluginManager
@@ -39,7 +37,7 @@ class IntegrationContext:
 
 async def run_integrations(
     settings: IntegrationSettings,
-    parts: IntegrationContext,
+    context: IntegrationContext,
     api: ApiSettings | None,
     node_labels: NodeLabels | None,
 ) -> None:
@@ -47,19 +45,19 @@ async def run_integrations(
     `node_labels`, if given, is kept to the labels of the node."""
     async with asyncio.TaskGroup() as tasks:
         if settings.metrics is not None:
-            tasks.create_task(_metrics(settings.metrics, parts))
+            tasks.create_task(_metrics(settings.metrics, context))
         if settings.nfd_file is not None:
-            tasks.create_task(_label_file(settings, parts))
+            tasks.create_task(_label_file(settings, context))
         if api is not None:
-            tasks.create_task(_api(settings, parts, api, node_labels))
+            tasks.create_task(_api(settings, context, api, node_labels))
 
 
-async def _metrics(address: Address, parts: IntegrationContext) -> None:
+async def _metrics(address: Address, context: IntegrationContext) -> None:
     from .metrics.exporter import Exporter
     from .metrics.heartbeat import Heartbeats
 
     def smi_limit() -> float:
-        settings = parts.settings()
+        settings = context.settings()
         return STALLED + settings.smi_interval + settings.hardware.smi_timeout
 
     heartbeats = Heartbeats({"bus": STALLED, "mx-smi": smi_limit()})
@@ -70,48 +68,52 @@ async def _metrics(address: Address, parts: IntegrationContext) -> None:
         else:
             heartbeats.heartbeat(loop)
 
-    parts.monitor.heartbeat = heartbeat
+    context.monitor.heartbeat = heartbeat
     await Exporter(
         address,
-        parts.monitor,
-        parts.plugin_manager,
-        parts.counters,
-        lambda: parts.settings().health,
+        context.monitor,
+        context.plugin_manager,
+        context.counters,
+        lambda: context.settings().health,
         heartbeats,
-        parts.pod_resources_watcher,
+        context.pod_resources_watcher,
     ).run()
 
 
-async def _label_file(settings: IntegrationSettings, parts: IntegrationContext) -> None:
+async def _label_file(settings: IntegrationSettings, context: IntegrationContext) -> None:
     from .labels.facts import facts_of
     from .labels.follow import follow_labels
     from .labels.nfd import DEFAULT_FILE, FeatureFile
 
     file = FeatureFile(settings.nfd_file or DEFAULT_FILE)
-    plugin_manager = parts.plugin_manager
-    await follow_labels(parts.monitor.state, lambda: facts_of(plugin_manager.pools), file)
+    plugin_manager = context.plugin_manager
+    await follow_labels(context.plugin_manager.state, lambda: facts_of(plugin_manager.pools), file)
 
 
 async def _api(
     settings: IntegrationSettings,
-    parts: IntegrationContext,
+    context: IntegrationContext,
     api: ApiSettings,
     node_labels: NodeLabels | None,
 ) -> None:
     from .kubernetes.features import run_api_features
-    from .labels.facts import facts_of, holders_by_device
+    from .labels.facts import facts_of
+    from .resources.device_ids import DeviceIds
 
     def holders() -> Mapping[str, Sequence[Holder]]:
         held = (
-            {} if parts.pod_resources_watcher is None else parts.pod_resources_watcher.holders.value
+            {}
+            if context.pod_resources_watcher is None
+            else context.pod_resources_watcher.holders.value
         )
-        return holders_by_device(parts.plugin_manager.pools, held)
+        # Of all of the node's devices: a pod keeps what is no longer advertised.
+        return DeviceIds(context.monitor.state.value.snapshot.devices).holders(held)
 
     await run_api_features(
         api,
         settings.api,
-        parts.monitor.state,
-        lambda: facts_of(parts.plugin_manager.pools),
+        context.plugin_manager.state,
+        lambda: facts_of(context.plugin_manager.pools),
         holders,
         node_labels,
     )

@@ -63,7 +63,7 @@ def files() -> dict[Path, str]:
     made[folder / "plugin-labels-events.yaml"] = manifest(
         "The plugin, without privileges, with a service account: labels of the node, events and\n"
         "# the condition SPUHealthy. Kubernetes 1.22 and later.",
-        {"labels": {"to": "api"}, "events": True, "condition": True},
+        {"labels": {"sink": "api"}, "events": True, "condition": True},
     )
     made[folder / "plugin-prometheus-operator.yaml"] = manifest(
         "The plugin, without privileges, with a PodMonitor and alerts for the Prometheus\n"

@@ -72,10 +72,10 @@ PATHS: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {
         {"/var/run/cdi": False},
     ),
     "labels by NFD": (
-        {"labels": {"to": "nfd"}},
+        {"labels": {"sink": "nfd"}},
         {"/etc/kubernetes/node-feature-discovery/features.d": False},
     ),
-    "labels by the API": ({"labels": {"to": "api"}}, {}),
+    "labels by the API": ({"labels": {"sink": "api"}}, {}),
     "events and condition": ({"events": True, "condition": True}, {}),
     "monitoring": ({"metrics": {"podMonitor": {"enabled": True}}}, {}),
 }
@@ -158,7 +158,7 @@ def test_a_change_of_root_adds_one_capability() -> None:
 Rule = tuple[str, str]
 # Each feature, and all it may do: (resource, verb).
 RIGHTS: dict[str, tuple[dict[str, Any], set[Rule]]] = {
-    "labels": ({"labels": {"to": "api"}}, {("nodes", "patch")}),
+    "labels": ({"labels": {"sink": "api"}}, {("nodes", "patch")}),
     "events": ({"events": True}, {("events", "create"), ("events", "patch")}),
     "condition": ({"condition": True}, {("nodes", "get"), ("nodes/status", "patch")}),
     "sections by label": (

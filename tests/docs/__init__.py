@@ -11,7 +11,7 @@ Every fenced block of an English page is one of
 The comment stands in a line of its own right above the block:
 
     <!-- output of: COMMAND -->       the block is what COMMAND prints
-    <!-- ...; after: simulate fail ... -->   and before that this is done (and healed again)
+    <!-- ...; after: simulate inject ... -->   and before that this is done (and healed again)
     <!-- ...; cut -->                 and lines may be left out anywhere
     <!-- output from: SOURCE -->      nothing here can print it; a file of the tests, or
                                       a place and what ran there

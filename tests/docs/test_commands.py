@@ -100,7 +100,7 @@ def prepared(it: Shown, machine: Node) -> Iterator[None]:
         yield
         return
     words = before.split()
-    assert words[:2] == ["simulate", "fail"], "only what can be healed again"
+    assert words[:2] == ["simulate", "inject"], "only what can be healed again"
     assert machine.type(f"{PROGRAM} {before}").returncode == 0
     machine.wait_for_healthy(5, without=words[2])
     try:

@@ -55,6 +55,17 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep to the tests where kubelets differ on a release between the oldest and the current
+    one. Files that the command line names always run."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    if named or config.getoption("--kubernetes") not in kubernetes.BETWEEN:
+        return
+    others = [item for item in items if item.path.name not in kubernetes.WHERE_THEY_DIFFER]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item.path.name in kubernetes.WHERE_THEY_DIFFER]
+
+
 @contextmanager
 def stage(config: pytest.Config, name: str) -> Iterator[None]:
     """Time a stage for the summary."""

@@ -161,11 +161,11 @@ def test_upgrade_rollback_and_the_same_devices(
 
 
 def test_with_features_it_has_their_rights_and_no_others(cluster: Cluster, plugin: Plugin) -> None:
-    features = {"labels": {"to": "api"}, "events": True, "condition": True}
+    features = {"labels": {"sink": "api"}, "events": True, "condition": True}
     upgrade(cluster, {**SIMULATED, **features})
     assert rights(cluster, NAMESPACE) == {"nodes": {"get", "patch"}, "nodes/status": {"patch"}}
     assert rights(cluster, "default")["events"] == {"create", "patch"}
-    plugin.simulate("fail", "0000:b8:00.0", "ecc")
+    plugin.simulate("inject", "0000:b8:00.0", "ecc")
     wait_for(
         "the label", lambda: labels(cluster).get("moffett.ai/spu.count") == "6", seconds=SECONDS
     )
@@ -343,7 +343,7 @@ def test_cdi_specs_need_no_rights(cluster: Cluster) -> None:
 
 def test_labels_for_nfd_need_no_rights(cluster: Cluster) -> None:
     folder = cluster.layout.state / "features.d"
-    with installed(cluster, {**SIMULATED, "labels": {"to": "nfd", "nfdDir": str(folder)}}):
+    with installed(cluster, {**SIMULATED, "labels": {"sink": "nfd", "nfdDir": str(folder)}}):
         file = folder / "moffett-spu"
         wait_for("the file for NFD", file.exists, seconds=SECONDS)
         assert "moffett.ai/spu.count=6" in file.read_text()

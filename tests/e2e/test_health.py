@@ -31,7 +31,7 @@ def test_a_failed_chip_is_not_offered_until_it_heals(
     cluster: Cluster, healthy: Plugin, fault: str
 ) -> None:
     chip = next(iter(healthy.devices()))
-    healthy.simulate("fail", chip, fault)
+    healthy.simulate("inject", chip, fault)
     wait_for_count(cluster, 5, capacity=6)
     device = healthy.devices()[chip]
     assert not device["healthy"]
@@ -47,7 +47,7 @@ def test_a_failed_chip_is_given_to_nobody(
     cluster: Cluster, healthy: Plugin, start_pod: StartPod
 ) -> None:
     chip = next(iter(healthy.devices()))
-    healthy.simulate("fail", chip, "ecc")
+    healthy.simulate("inject", chip, "ecc")
     wait_for_count(cluster, 5, capacity=6)
     assert chip not in assigned(cluster, start_pod("all-that-is-left", 5)).ids
 

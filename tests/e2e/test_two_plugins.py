@@ -52,7 +52,7 @@ def test_the_one_that_stays_keeps_the_node_supplied(
     survivor = next(name for name in two_copies if name != leaving)
     plugin = Plugin(cluster, f"copy={survivor}")
     chip = next(iter(plugin.devices()))
-    plugin.simulate("fail", chip, "ecc")
+    plugin.simulate("inject", chip, "ecc")
     wait_for_count(cluster, 5, capacity=6)
     plugin.simulate("heal", chip)
     wait_for_count(cluster, 6)

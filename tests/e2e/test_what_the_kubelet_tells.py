@@ -70,7 +70,7 @@ def test_a_pods_status_tells_that_its_device_fails_and_heals(
         )
 
     told("Healthy")
-    mended.simulate("fail", failing, "ecc")
+    mended.simulate("inject", failing, "ecc")
     told("Unhealthy")
     mended.simulate("heal", failing)
     told("Healthy")

@@ -28,11 +28,12 @@ from moffett_device_plugin.grpc.server import Server
 from moffett_device_plugin.hardware.mxsmi import GarbageError, parse_select
 from moffett_device_plugin.hardware.pci import sysfs_bus_id
 from moffett_device_plugin.hardware.simulation import Faults, build, bus_scan, parse_spec
+from moffett_device_plugin.resources.plugin_config import PluginSpec
 from moffett_device_plugin.resources.pools import build_pools
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from moffett_device_plugin.runtime.log import text_value
 from moffett_device_plugin.runtime.watchable import Watchable
-from moffett_device_plugin.settings.load import understood
+from moffett_device_plugin.settings.load import parse_configuration
 from moffett_device_plugin.settings.options import FILE_OPTIONS, RESOURCE_OPTIONS, Values
 from moffett_device_plugin.settings.sections import NodeFacts
 
@@ -203,7 +204,9 @@ def config(data: bytes) -> None:
     values = Values(argparse.Namespace(), {}, here=False)
     node = NodeFacts("node-1", {"zone": "a"})
     try:
-        understood(Path("/config.yaml"), data.decode(errors="replace")).settings(values, node)
+        parse_configuration(Path("/config.yaml"), data.decode(errors="replace")).settings(
+            values, node
+        )
     except ConfigurationError as error:
         _one_line(error)
 
@@ -256,7 +259,7 @@ def _ids() -> tuple[str, ...]:
 def _service() -> DevicePluginService:
     (pool,) = build_pools(_state())[0]
     allocator = PoolAllocator(Watchable(_state()), lambda: pool)
-    return DevicePluginService("moffett.ai/spu", Watchable(pool.advertised()), allocator)
+    return DevicePluginService(Watchable(PluginSpec(pool, pool.advertised())), allocator)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moffett_device_plugin.__main__ import build_parser
-from moffett_device_plugin.settings.load import read_text
+from moffett_device_plugin.settings.load import read
 from moffett_device_plugin.settings.options import Values
 from moffett_device_plugin.settings.reload import ConfigFile
 from moffett_device_plugin.settings.sections import NodeFacts
@@ -17,10 +17,10 @@ from tests.support.running import on_a_loop, running, simulated, until, within
 async def test_a_change_since_the_settings_were_read_is_applied(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("version: v1\nresources: [{granularity: device}]\n")
-    acted_on = read_text(path)
+    acted_on = read(path)
     path.write_text("version: v1\nresources: [{granularity: card}]\n")
     values = Values(build_parser().parse_args(["serve"]), {})
-    changes = ConfigFile(path, values, NodeFacts(), acted_on).changes()
+    changes = ConfigFile(acted_on, values, NodeFacts()).changes()
     settings = await within(anext(changes))
     await changes.aclose()
     assert [str(one) for one in settings.plugin_config.resources] == ["moffett.ai/spu-card"]

@@ -221,6 +221,5 @@ async def test_nothing_is_offered_under_names_that_engines_cannot_know(
         await until(state, lambda: state.value.settled)
         assert daemon.plugin_manager.current == ()
         (tmp_path / "cdi").unlink()
-        daemon.monitor.rescan()
-        daemon.plugin_manager.update()
+        daemon.plugin_manager.change_plugin_config(daemon.plugin_manager.plugin_config)
         await it.allocatable(6)

@@ -16,21 +16,6 @@ from typing import Any
 from tests.support.podresources import PodResources
 from tests.support.running import RESOURCE, Running, running, simulated, within
 
-#: The command as the command line runs it.
-DOCTOR = """
-import os, sys
-from moffett_device_plugin.commands.doctor import add_arguments, run
-from moffett_device_plugin.runtime.errors import ConfigurationError
-from moffett_device_plugin.settings.options import Parser, Values
-parser = Parser(prog="doctor")
-add_arguments(parser)
-arguments = parser.parse_args(sys.argv[1:])
-try:
-    sys.exit(run(Values(arguments, os.environ), arguments))
-except ConfigurationError:
-    sys.exit(2)
-"""
-
 
 def on_a_loop(test: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
     @wraps(test)
@@ -43,7 +28,8 @@ def on_a_loop(test: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]
 async def doctor(directory: Path, *flags: str, **env: str) -> tuple[int, str, str]:
     """Its exit code, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", DOCTOR, "--simulate", "2xS30", "--kubelet-dir", str(directory),
+        sys.executable, "-m", "moffett_device_plugin", "doctor",
+        "--simulate", "2xS30", "--kubelet-dir", str(directory),
         "--simulate-control", str(directory / "control.json"), *flags,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **env},
@@ -181,7 +167,8 @@ async def test_json_stays_json_beside_a_bundle(short_dir: Path) -> None:
 async def test_a_bundle_on_standard_output_has_it_for_itself(short_dir: Path) -> None:
     """As `kubectl exec` passes it on, with the log on standard input."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", DOCTOR, "--simulate", "1xS4", "--kubelet-dir", str(short_dir),
+        sys.executable, "-m", "moffett_device_plugin", "doctor",
+        "--simulate", "1xS4", "--kubelet-dir", str(short_dir),
         "--bundle", "-", "--log", "/dev/stdin",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
-from moffett_device_plugin.deviceplugin.plugin import RegistrationTimeouts
+from moffett_device_plugin.deviceplugin.registration import RegistrationTimeouts
 from moffett_device_plugin.deviceplugin.socket_names import new_socket_name
 from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, DEFAULT, UNTIL_1_36, Behaviour
 from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError
@@ -19,6 +19,9 @@ from moffett_device_plugin.grpc.server import Server, Unary
 from tests.support.running import RESOURCE, on_a_loop, running, simulated, until, within
 
 KUBELETS = {"1.20": DEFAULT, "1.36": UNTIL_1_36, "1.37": CURRENT}
+#: Registrations that are accepted for an instance that leaves: one when it removes its
+#: sockets, and one more when it has ended, where the kubelet's client was cleared.
+FOR_A_DEPARTURE = {DEFAULT: 1, UNTIL_1_36: 2, CURRENT: 2}
 
 
 @on_a_loop
@@ -40,7 +43,9 @@ async def test_a_pod_gets_two_chips_of_one_card_and_frees_them(short_dir: Path) 
 
 
 @on_a_loop
-async def test_a_failed_chip_is_told_and_comes_back_by_itself(short_dir: Path) -> None:
+async def test_a_failed_device_is_unhealthy_and_recovers_by_itself(
+    short_dir: Path,
+) -> None:
     async with running(short_dir) as it:
         node = simulated()
         it.start_plugin(node)
@@ -137,7 +142,9 @@ async def test_a_kubelet_that_refuses_is_asked_again(
 
 
 @on_a_loop
-async def test_a_kubelet_that_never_dials_back_is_registered_with_again(short_dir: Path) -> None:
+async def test_a_kubelet_that_calls_no_list_and_watch_is_registered_with_again(
+    short_dir: Path,
+) -> None:
     async with running(short_dir, kubelet=False) as it:
         calls = asyncio.Queue[bytes]()
 
@@ -148,7 +155,7 @@ async def test_a_kubelet_that_never_dials_back_is_registered_with_again(short_di
         server = Server({"/v1beta1.Registration/Register": Unary(accept)}, it.tasks)
         loop = asyncio.get_running_loop()
         listener = await loop.create_unix_server(server.protocol, str(short_dir / "kubelet.sock"))
-        it.start_plugin(timeouts=RegistrationTimeouts(dial_back=0.05))
+        it.start_plugin(timeouts=RegistrationTimeouts(list_and_watch=0.05))
         for _ in range(3):
             await within(calls.get(), "registration")
         listener.close()
@@ -168,7 +175,7 @@ def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(
             service = plugin.service
             for time in range(8):
                 # What the kubelet does when it is done with an endpoint.
-                it.kubelet.cut(RESOURCE)
+                it.kubelet.disconnect(RESOURCE)
                 await until(service.changed, lambda n=time + 2: service.started == n)  # type: ignore[misc]
                 await it.allocatable(6)
             assert len(it.kubelet.registrations) == 9, "one registration for each time it hung up"
@@ -180,7 +187,7 @@ def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(
 
 
 @on_a_loop
-async def test_its_own_socket_is_made_again_when_somebody_deletes_it(short_dir: Path) -> None:
+async def test_its_own_socket_is_recreated_when_somebody_deletes_it(short_dir: Path) -> None:
     async with running(short_dir) as it:
         daemon = it.start_plugin()
         await it.allocatable(6)
@@ -221,7 +228,7 @@ async def test_the_socket_of_one_that_was_killed_is_cleared_away(short_dir: Path
 
 @pytest.mark.parametrize("behaviour", KUBELETS.values(), ids=KUBELETS)
 @pytest.mark.parametrize("who_stays", ["the first", "the second"])
-def test_of_two_copies_the_one_that_stays_is_registered(
+def test_of_two_instances_the_one_that_stays_is_registered(
     short_dir: Path, behaviour: Behaviour, who_stays: str
 ) -> None:
     async def run() -> None:
@@ -239,8 +246,7 @@ def test_of_two_copies_the_one_that_stays_is_registered(
             await it.allocatable(6)
             await it.until(lambda: it.kubelet.listening(RESOURCE))
             assert stays.registered
-            if behaviour is not UNTIL_1_36:  # which hangs up on the one that stays
-                assert counts <= {6}, "the node never lost a device"
+            assert counts <= {6}, "the node never lost a device"
             node_keeps = await it.kubelet.admit("pod", RESOURCE, 2)
             assert len(node_keeps.device_ids) == 2
             it.kubelet.delete("pod")
@@ -254,7 +260,7 @@ def test_of_two_copies_the_one_that_stays_is_registered(
 
 
 @pytest.mark.parametrize("behaviour", KUBELETS.values(), ids=KUBELETS)
-def test_a_copy_that_comes_and_goes_leaves_nothing_behind(
+def test_an_instance_that_comes_and_goes_leaves_nothing_behind(
     short_dir: Path, behaviour: Behaviour
 ) -> None:
     """As a second DaemonSet does whose pods crash, perhaps for weeks."""
@@ -265,20 +271,80 @@ def test_a_copy_that_comes_and_goes_leaves_nothing_behind(
             stays = it.start_plugin()
             await it.allocatable(6)
             plugin = stays.plugin_manager.current[0].plugin
+            counts: set[int] = set()
+            it.kubelet.changed.listen(lambda: counts.add(it.kubelet.allocatable(RESOURCE)))
             for _ in range(6):
                 other = it.start_plugin()
                 await it.until(lambda: other.registered)  # noqa: B023
-                before = plugin.counters.registrations
+                after = plugin.counters.registrations + FOR_A_DEPARTURE[behaviour]
                 await it.stop_plugin(other)
-                await it.until(lambda: plugin.counters.registrations > before)  # noqa: B023
-                await it.allocatable(6)
+                await it.until(lambda: plugin.counters.registrations == after)  # noqa: B023
             await until(plugin.service.changed, lambda: plugin.service.streams <= 2)
+            assert counts == {6}, "the node never lost a device"
             assert len(it.own_sockets) <= 2
             assert plugin.counters.registration_failures == 0
-            if behaviour is not UNTIL_1_36:
-                assert plugin.counters.registrations == 7, "one for each departure"
 
     asyncio.run(run())
+
+
+@on_a_loop
+async def test_the_kubelet_has_no_client_to_hang_up_on_while_an_instance_ends(
+    short_dir: Path,
+) -> None:
+    async with running(short_dir) as it:
+        it.kubelet.behaviour = UNTIL_1_36
+        leaves = it.start_plugin()
+        await it.allocatable(6)
+        stays = it.start_plugin()
+        await it.until(lambda: stays.registered)
+        before = len(it.kubelet.registrations)
+        await it.stop_plugin(leaves)
+        await it.until(lambda: len(it.kubelet.registrations) == before + 3)
+        (refused,) = it.kubelet.dial_failures
+        assert "this is no error" in refused, "whoever reads the kubelet's log knows"
+        assert it.kubelet.registrations[before + 1].endpoint in refused
+        plugin = stays.plugin_manager.current[0].plugin
+        assert plugin.counters.registration_failures == 0
+        await it.until(lambda: it.kubelet.listening(RESOURCE))
+        await it.stop_plugin(stays)
+        await it.allocatable(0)
+
+
+@on_a_loop
+async def test_an_end_between_two_registrations_is_noticed(short_dir: Path) -> None:
+    """While the kubelet has no client, it would not notice the end of the last instance."""
+    async with running(short_dir) as it:
+        it.kubelet.behaviour = UNTIL_1_36
+        timeouts = RegistrationTimeouts(settle=3600.0)
+        leaves = it.start_plugin()
+        await it.allocatable(6)
+        stays = it.start_plugin(timeouts=timeouts)
+        await it.until(lambda: stays.registered)
+        await it.stop_plugin(leaves)
+        await it.until(lambda: len(it.kubelet.dial_failures) == 1)
+        assert it.kubelet.allocatable(RESOURCE) == 6
+        await it.stop_plugin(stays)
+        await it.allocatable(0)
+        assert it.own_sockets == []
+
+
+@on_a_loop
+async def test_a_kubelet_that_accepts_what_was_made_to_be_refused(short_dir: Path) -> None:
+    """As one up to 1.24 would, which takes the options from the registration itself."""
+    async with running(short_dir) as it:
+        it.kubelet.behaviour = UNTIL_1_36
+        leaves = it.start_plugin()
+        await it.allocatable(6)
+        stays = it.start_plugin()
+        await it.until(lambda: stays.registered)
+        it.kubelet.behaviour = DEFAULT
+        counts: set[int] = set()
+        it.kubelet.changed.listen(lambda: counts.add(it.kubelet.allocatable(RESOURCE)))
+        await it.stop_plugin(leaves)
+        await it.until(lambda: it.kubelet.listening(RESOURCE))
+        assert counts == {6}
+        assert not it.kubelet.dial_failures
+        assert len((await it.kubelet.admit("pod", RESOURCE, 2)).device_ids) == 2
 
 
 @on_a_loop

@@ -168,4 +168,8 @@ def test_an_absent_kubelet_is_told_once_and_so_is_its_return(
 
     asyncio.run(run())
     events = [record.message for record in caplog.records]
-    assert events == ["pod-resources-silent", "pod-resources-answer", "pod-resources-silent"]
+    assert events == [
+        "pod-resources-unavailable",
+        "pod-resources-available",
+        "pod-resources-unavailable",
+    ]

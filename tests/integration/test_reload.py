@@ -13,6 +13,7 @@ import pytest
 from moffett_device_plugin.__main__ import build_parser
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from moffett_device_plugin.settings import reload
+from moffett_device_plugin.settings.load import read
 from moffett_device_plugin.settings.options import Values
 from moffett_device_plugin.settings.reload import ConfigFile
 from moffett_device_plugin.settings.sections import NodeFacts
@@ -72,7 +73,7 @@ def follow(directory: Path, mounted: Mounted) -> ConfigFile:
     flags = ["serve", "--kubelet-dir", str(directory), "--mx-smi-interval", "0.5"]
     flags += ["--pod-resources-socket", "none"]  # not the kubelet that this machine may have
     values = Values(build_parser().parse_args(flags), {})
-    return ConfigFile(mounted.file, values, NodeFacts())
+    return ConfigFile(read(mounted.file), values, NodeFacts())
 
 
 async def advertised(it: Running, **resources: int) -> None:

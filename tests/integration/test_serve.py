@@ -160,7 +160,7 @@ def test_the_simulated_node_is_broken_and_mended_from_outside(short_dir: Path) -
     async def story(it: Running) -> None:
         async with serve(it, *flags, "--recovery-seconds", "0.1", "--mx-smi-interval", "0.5"):
             await it.allocatable(6)
-            await simulate("fail", "0000:36:00.0", "ecc")
+            await simulate("inject", "0000:36:00.0", "ecc")
             await it.allocatable(5)
             await simulate("reboot", "0000:36:00.0", "--seconds", "0.1")
             await it.allocatable(6)

@@ -23,12 +23,12 @@ from pathlib import Path
 from moffett_device_plugin.daemon import Daemon
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, FakeKubelet
+from moffett_device_plugin.hardware.settings import HardwareSettings
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Layout, build, parse_spec
 from moffett_device_plugin.hardware.types import SmiDevice, SmiReport
 from moffett_device_plugin.metrics.address import Address
 from moffett_device_plugin.settings.settings import (
-    HardwareSettings,
     IntegrationSettings,
     LogSettings,
     ServeSettings,

@@ -21,7 +21,7 @@ from moffett_device_plugin.allocation.allocate_result import build_allocate_resu
 from moffett_device_plugin.cdi.directory import CdiDirectory
 from moffett_device_plugin.cdi.names import annotation, device_name, qualified
 from moffett_device_plugin.cdi.spec import build_spec
-from moffett_device_plugin.commands.top_rows import cells, rows_of
+from moffett_device_plugin.commands.device_rows import TOP, cell, rows_of
 from moffett_device_plugin.deviceplugin.service import response_of
 from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
@@ -284,6 +284,6 @@ def test_names_of_pods_and_findings_are_shown_legibly(host: FakeHost) -> None:
     state = evil_state(host)
     holders = {state.snapshot.devices[0].id: (Holder("ns\x1b[2J", "pod\n\x9b", "c"),)}
     for row in rows_of(state, holders):
-        assert all(cell.isprintable() for cell in cells(row))
+        assert all(cell(row, column).isprintable() for column in TOP)
     finding = replace(fail(EVIL + "\nmore", EVIL, EVIL), check="x")
     assert line(finding).isprintable()

@@ -1,4 +1,4 @@
-"""A daemon and a kubelet stand-in in one event loop, for as long as a test runs."""
+"""A daemon and a fake kubelet in one event loop, for as long as a test runs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from moffett_device_plugin.daemon import Daemon
-from moffett_device_plugin.deviceplugin.plugin import RegistrationTimeouts
+from moffett_device_plugin.deviceplugin.registration import RegistrationTimeouts
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.fake_kubelet.kubelet import FakeKubelet
 from moffett_device_plugin.hardware import Hardware
+from moffett_device_plugin.hardware.settings import HardwareSettings
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Faults, build, parse_spec
 from moffett_device_plugin.runtime.watchable import Watchable
 from moffett_device_plugin.settings.reload import ConfigFile
-from moffett_device_plugin.settings.settings import HardwareSettings, LogSettings, ServeSettings
+from moffett_device_plugin.settings.settings import LogSettings, ServeSettings
 
 RESOURCE = "moffett.ai/spu"
 LIMIT = 10.0  # seconds that no step of a test takes unless something is broken

@@ -55,7 +55,7 @@ def test_a_variable_stands_for_each_flag_and_the_flag_wins() -> None:
         ("--mx-smi-timeout", "forever", "from 0.1 to 60"),
         ("--mx-smi-interval", "0", "from 0.5 to 3600"),
         ("--recovery-seconds", "-1", "from 0 to 3600"),
-        ("--control-node", "spuctl", "use a pattern below /dev"),
+        ("--control-device", "spuctl", "use a pattern below /dev"),
         ("--log-level", "loud", "use one of debug, info, warning, error"),
         ("--log-format", "xml", "use one of text, json"),
         ("--placement", "random", "use one of compact, spread, none"),
@@ -97,6 +97,148 @@ def test_a_wrong_command_line_is_one_line_too(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["sevre"], "there is no command sevre; did you mean serve?"),
+        (["xyz"], "there is no command xyz; use one of serve, devices, "),
+        (["devices", "--hots-root", "/"], "there is no option --hots-root; did you mean --host-"),
+        (["demo", "--jsn"], "there is no option --jsn; did you mean --json?"),
+        (["serve", "--sim", "2xS30"], "there is no option --sim"),  # no abbreviations
+        (["serve", "extra"], "unexpected argument 'extra'"),
+        (["serve", "--control-node=/dev/x"], "its name is now --control-device"),
+    ],
+)
+def test_what_is_not_known_is_answered_with_what_is(
+    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert says in capsys.readouterr().err
+
+
+def test_old_names_are_refused_with_the_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.yaml"
+    for text, now in (
+        ("controlNodes: [/dev/x]", "controlDevices"),
+        ("labels: {to: nfd}", "labels.sink"),
+        ("nodes: [{match: {names: [a]}, labels: {to: nfd}}]", "labels.sink"),
+    ):
+        file.write_text(f"version: v1\n{text}\n")
+        assert main(["config", "check", str(file)]) == 2
+        assert f"its name is now {now}" in capsys.readouterr().err
+    assert main(["simulate", "fail", "0000:34:00.0", "ecc"]) == 2
+    assert "its name is now inject" in capsys.readouterr().err
+    monkeypatch.setenv("SPU_CONTROL_NODE", "/dev/x")
+    assert main(["devices"]) == 2
+    assert "its name is now SPU_CONTROL_DEVICE" in capsys.readouterr().err
+
+
+CONFIGURED = """
+version: v1
+simulate: {cards: 1xS4, control: %s}
+health: {rules: {over-temperature: off}}
+nodes:
+- match: {names: [big]}
+  simulate: {cards: 2xS4}
+- match: {labels: {zone: a}}
+  simulate: {cards: 3xS4}
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "count"),
+    [
+        ((), {"SPU_NODE_NAME": "small"}, 1),
+        ((), {"SPU_NODE_NAME": "big"}, 2),
+        (("--node-name", "big", "--node-label", "zone=a"), {}, 3),
+        (("--node-name", "big", "--simulate", "4xS4"), {}, 4),
+    ],
+)
+@pytest.mark.parametrize("command", ["devices", "top", "explain", "simulate"])
+def test_commands_read_the_configuration_that_the_daemon_reads(
+    command: str,
+    flags: tuple[str, ...],
+    env: dict[str, str],
+    count: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, control = tmp_path / "c.yaml", tmp_path / "control.json"
+    file.write_text(CONFIGURED % control)
+    monkeypatch.setenv("SPU_CONFIG", str(file))
+    for key, value in env.items():
+        monkeypatch.setenv(key, value)
+    words = {
+        "devices": ["devices", "-o", "json"],
+        "top": ["top", "--once", "-o", "json", "--pod-resources-socket", "none"],
+        "explain": ["explain", "--size", "1", "-o", "json", "--pod-resources-socket", "none"],
+        "simulate": ["simulate", "status"],
+    }[command]
+    assert main([*words, *flags]) == 0
+    out = json.loads(capsys.readouterr().out)
+    found = {
+        "devices": lambda: out,
+        "top": lambda: out["devices"],
+        "explain": lambda: out["available"],
+        "simulate": lambda: out["devices"],
+    }[command]()
+    assert len(found) == count
+
+
+def test_sections_by_label_are_reported_where_labels_are_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(CONFIGURED % (tmp_path / "control.json"))
+    assert main(["devices", "--config", str(file), "--node-name", "big"]) == 0
+    assert "give them with --node-label" in capsys.readouterr().err
+
+
+def test_a_wrong_file_stops_every_command_with_the_daemons_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("version: v1\nplacement: far\n")
+    for words in (
+        ["devices"],
+        ["top", "--once"],
+        ["explain", "--size", "1"],
+        ["simulate", "status"],
+    ):
+        assert main([*words, "--config", str(file)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"{file}:2: placement: 'far' is not valid" in error
+
+
+def test_simulate_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = ["--simulate", "1xS4", "--simulate-control", str(tmp_path / "c.json")]
+    for words, says in (
+        (["inject", "0000:34:00.0", "ecc"], "0000:34:00.0: ecc: "),
+        (["heal", "0000:34:00.0"], "0000:34:00.0: no faults"),
+        (["remove", "0000:34:00.0"], "0000:34:00.0: off the bus"),
+        (["restore", "0000:34:00.0"], "0000:34:00.0: back on the bus"),
+        (["reboot", "0000:34:00.0", "--seconds", "0"], "off the bus for 0 s"),
+    ):
+        assert main(["simulate", *words, *node]) == 0
+        assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "9" * 5000, "1e999", ""])
+def test_seconds_that_cannot_be_leave_the_card_on_the_bus(
+    seconds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control = tmp_path / "c.json"
+    words = ["simulate", "reboot", "0000:34:00.0", f"--seconds={seconds}", "--simulate", "1xS4"]
+    assert main([*words, "--simulate-control", str(control)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not control.exists()
+
+
 def devices(host: FakeHost, *flags: str) -> list[dict[str, object]]:
     command = [sys.executable, "-m", "moffett_device_plugin", "devices", "-o", "json"]
     done = subprocess.run(
@@ -110,7 +252,9 @@ def devices(host: FakeHost, *flags: str) -> list[dict[str, object]]:
 
 
 def test_conform_answers_with_the_program_that_has_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["conform", "--list"]) == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["conform", "--list"])
+    assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "device-plugin-conform," in line
 
@@ -168,9 +312,9 @@ def test_simulate_refuses_what_does_not_exist(
 ) -> None:
     base = ["simulate", "--simulate", "1xS4", "--simulate-control", str(tmp_path / "c.json")]
     for words, remedy in (
-        (["fail", "0000:99:00.0", "ecc"], "use one of the node's, such as 0000:34:00.0"),
-        (["fail", "0000:34:00.0", "melt"], "use one of gone, config"),
-        (["fail", "node", "ecc"], "use one of smi-silent, sola-old"),
+        (["inject", "0000:99:00.0", "ecc"], "use one of the node's, such as 0000:34:00.0"),
+        (["inject", "0000:34:00.0", "melt"], "use one of gone, config"),
+        (["inject", "node", "ecc"], "use one of smi-silent, sola-old"),
     ):
         assert main([*base, *words]) == 2
         assert remedy in capsys.readouterr().err

@@ -12,7 +12,7 @@ import yaml
 
 from moffett_device_plugin.__main__ import build_parser, main
 from moffett_device_plugin.runtime.errors import ConfigurationError
-from moffett_device_plugin.settings.load import understood
+from moffett_device_plugin.settings.load import parse_configuration
 from moffett_device_plugin.settings.options import Values
 from moffett_device_plugin.settings.schema import schema
 from moffett_device_plugin.settings.sections import NodeFacts
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 def settings(text: str, *flags: str, node: str = "", **env: str) -> ServeSettings:
     values = Values(build_parser().parse_args(["serve", *flags]), env)
-    return understood(FILE, text).settings(values, NodeFacts(node, {"zone": "a"}))
+    return parse_configuration(FILE, text).settings(values, NodeFacts(node, {"zone": "a"}))
 
 
 def names(text: str, *flags: str, node: str = "") -> list[str]:
@@ -47,7 +47,7 @@ def test_an_empty_file_of_version_v1_changes_nothing() -> None:
 def test_every_setting_can_be_in_the_file() -> None:
     found = settings("""
 version: v1
-controlNodes: [/dev/a*, /dev/b]
+controlDevices: [/dev/a*, /dev/b]
 mxSmi: {command: none, timeoutSeconds: 2, intervalSeconds: 7.5}
 log: {format: json, level: debug}
 health:
@@ -57,7 +57,7 @@ deviceListStrategy: [cdi-cri, device-specs]
 injectSola: yes
 preStartCheck: true
 """)
-    assert found.hardware.control_nodes == ("/dev/a*", "/dev/b")
+    assert found.hardware.control_devices == ("/dev/a*", "/dev/b")
     assert (found.hardware.smi, found.hardware.smi_timeout, found.smi_interval) == ("", 2, 7.5)
     assert (found.log.form, found.log.level) == ("json", "debug")
     assert found.health.limits["over-temperature"] == (95, 85)
@@ -147,7 +147,7 @@ def test_flags_win_over_variables_and_those_over_the_file() -> None:
         ("version: v1\nversion: v1", "c.yaml:2: 'version' is not valid: it is on line 1 already"),
         ("version: v1\nlog: {level: info", "is not valid: this is not YAML"),
         ("version: v1\n\tlog: 1", "c.yaml:2: 'log: 1' is not valid: this is not YAML"),
-        ("version: v1\ncontrolNodes: ['/dev/a,/dev/b']", "use an item of its own for each value"),
+        ("version: v1\ncontrolDevices: ['/dev/a,/dev/b']", "use an item of its own for each value"),
         ("version: v1\nhealth: {rules: {hot: 3}}", "'hot=3' is not valid: there is no such rule"),
         (
             "version: v1\nresources:\n- name: spu",
@@ -256,11 +256,38 @@ def test_show_prints_a_file_that_says_the_same(
     assert "timeoutSeconds: 5  # default" in printed
     assert f'granularity: "card"  # {file}:8' in printed
     values = Values(argparse.Namespace(), {})
-    shown = understood(FILE, printed).settings(values, NodeFacts("gpu-1"))
+    shown = parse_configuration(FILE, printed).settings(values, NodeFacts("gpu-1"))
     assert shown.log.level == "error"
     assert shown.smi_interval == 3
     assert shown.health.limits["aer-fatal"] == (2,)
     assert [str(resource) for resource in shown.plugin_config.resources] == ["moffett.ai/spu-card"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wrong"),
+    [
+        ("labels: {zone: a}", "labels: {disk: b}", True),
+        ("labels: {zone: a}", "labels: {zone: b}", False),  # no node has both
+        ("names: [train-*]", "names: [train-1]", True),
+        ("names: [train-1]", "names: [train-2]", False),
+        ("names: [train-1]", "labels: {zone: a}", True),
+    ],
+)
+def test_check_tries_the_sections_that_one_node_can_match(
+    first: str, second: str, wrong: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"""
+version: v1
+nodes:
+- match: {{{first}}}
+  sharing: {{replicas: 4, failRequestsGreaterThanOne: true}}
+- match: {{{second}}}
+  sharing: {{replicas: 1}}
+""")
+    assert main(["config", "check", str(file)]) == (2 if wrong else 0)
+    error = capsys.readouterr().err
+    assert ("a node that the sections on lines 4, 6 match" in error) is wrong
 
 
 # -- the schema -------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from moffett_device_plugin.allocation.allocate_result import RefusalError
 from moffett_device_plugin.allocation.allocator import PoolAllocator
 from moffett_device_plugin.podresources.client import Holder, Holders
 from moffett_device_plugin.resources.conflicts import mark_conflicts
+from moffett_device_plugin.resources.device_ids import DeviceIds
 from moffett_device_plugin.resources.pools import Resource, ResourcePool, Sharing, build_pools
 from moffett_device_plugin.runtime.watchable import Watchable
 
@@ -26,7 +27,7 @@ def held(name: str, unit_id: str) -> Holders:
 
 def offered(resource: Resource, holders: Holders) -> ResourcePool:
     ((pool,), _) = build_pools(STATE, (resource,))
-    return mark_conflicts(pool, holders, STATE.snapshot.devices)
+    return mark_conflicts(pool, holders, DeviceIds(STATE.snapshot.devices))
 
 
 def unhealthy(resource: Resource, holders: Holders) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.commands.doctor import add_arguments
+from moffett_device_plugin.__main__ import build_parser
 from moffett_device_plugin.doctor import container, plugin, pods
 from moffett_device_plugin.doctor.checks import all_checks
 from moffett_device_plugin.doctor.context import Context, Environment
@@ -26,7 +26,6 @@ from moffett_device_plugin.hardware.simulation import NODE, Faults
 from moffett_device_plugin.podresources.client import Holder
 from moffett_device_plugin.resources.pools import Resource, Sharing
 from moffett_device_plugin.runtime.errors import ConfigurationError
-from moffett_device_plugin.settings.options import Parser
 from tests.support.fakehost import FakeHost
 from tests.support.values import state_of
 
@@ -34,9 +33,7 @@ RESOURCE = "moffett.ai/spu"
 
 
 def parsed(*flags: str) -> argparse.Namespace:
-    parser = Parser(prog="doctor")
-    add_arguments(parser)
-    return parser.parse_args(flags)
+    return build_parser("doctor").parse_args(["doctor", *flags])
 
 
 def rescan(*flags: str, **env: str) -> Context:

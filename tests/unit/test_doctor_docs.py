@@ -14,7 +14,7 @@ from moffett_device_plugin.devices.health.rules import RULES
 from moffett_device_plugin.doctor.checks import all_checks
 from moffett_device_plugin.doctor.context import Context
 from moffett_device_plugin.doctor.health import REMEDIES
-from moffett_device_plugin.settings.settings import HardwareSettings
+from moffett_device_plugin.hardware.settings import HardwareSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Parts that are not the daemon: what they log, no user sees.

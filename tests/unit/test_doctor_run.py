@@ -10,8 +10,8 @@ from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.doctor.context import Context
 from moffett_device_plugin.doctor.findings import Check, Finding, Level, good
 from moffett_device_plugin.doctor.run import run_checks
+from moffett_device_plugin.hardware.settings import HardwareSettings
 from moffett_device_plugin.hardware.simulation import NODE, Faults
-from moffett_device_plugin.settings.settings import HardwareSettings
 from tests.support.values import state_of
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from moffett_device_plugin.settings.reference import differences, reference, texts
-
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+_spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
+assert _spec is not None
+assert _spec.loader is not None
+tool: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tool)
+differences, reference, texts = tool.differences, tool.reference, tool.texts
 
 
 @pytest.fixture(scope="module")

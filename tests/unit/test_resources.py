@@ -17,13 +17,13 @@ from moffett_device_plugin.allocation.replicas import place_replicas
 from moffett_device_plugin.allocation.topology import build_tree
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulation import Faults
+from moffett_device_plugin.resources.device_ids import strip_replica
 from moffett_device_plugin.resources.pools import (
     Resource,
     ResourcePool,
     Sharing,
     build_pools,
     check_disjoint,
-    strip_replica,
 )
 from moffett_device_plugin.resources.selector import Selector
 from moffett_device_plugin.runtime.errors import ConfigurationError

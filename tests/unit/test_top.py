@@ -7,18 +7,23 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from moffett_device_plugin.commands.device_rows import (
+    DEVICES,
+    TOP,
+    Sort,
+    cell,
+    grouped,
+    rows_of,
+)
+from moffett_device_plugin.commands.device_table import bar, fitted, table_of
 from moffett_device_plugin.commands.top_keys import KeyReader
-from moffett_device_plugin.commands.top_rows import Sort, cells, grouped, rows_of
 from moffett_device_plugin.commands.top_view import (
     Scene,
     Screen,
     View,
     after_key,
-    bar,
-    fitted,
     line_count,
     page_size,
-    table_of,
 )
 from moffett_device_plugin.hardware.simulation import NODE, Faults
 from moffett_device_plugin.hardware.types import Telemetry
@@ -84,15 +89,15 @@ def test_a_row_names_what_is_wrong_and_who_is_affected() -> None:
     state = state_of("1xS4", Faults().with_fault("0000:34:00.0", "ecc"))
     pods = (Holder("ml", "a", "one"), Holder("ml", "a", "two"), Holder("x", "b", "c"))
     (row,) = rows_of(state, {"0000:34:00.0": pods})
-    texts = cells(row)
-    assert texts[7].startswith("unhealthy (ecc-uncorrected: ")
-    assert texts[8] == "ml/a, x/b"
+    assert cell(row, "HEALTH").startswith("unhealthy (ecc-uncorrected: ")
+    assert cell(row, "POD") == "ml/a, x/b"
 
 
 def test_readings_that_are_missing_are_dashes() -> None:
     (row,) = scene_of("1xS4").rows
-    texts = cells(replace(row, telemetry=Telemetry()))
-    assert texts[2:7] == ("-",) * 5
+    bare = replace(row, telemetry=Telemetry())
+    for column in ("UTIL", "MEMORY", "TEMP", "POWER", "FREQ", "NODES"):  # its node is /dev/null
+        assert cell(bare, column) == "-"
 
 
 # -- the screen -----------------------------------------------------------------------
@@ -139,11 +144,24 @@ def test_columns_go_in_the_order_of_what_they_say() -> None:
         assert sum(sizes.values()) + 2 * (len(sizes) - 1) <= width
 
 
+def test_devices_at_80_columns_keep_their_health_and_all_of_why() -> None:
+    rows = scene_of(faults=Faults().with_fault("0000:36:00.0", "hot")).rows
+    console = Console(width=80, color_system=None, force_terminal=True)
+    with console.capture() as capture:
+        console.print(table_of(grouped(rows), DEVICES, width=80, wrap=True))
+    text = capture.get()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "HEALTH" in text
+    assert "NODES" not in text
+    assert "97 C" in text
+    assert "…" not in text
+
+
 def test_an_empty_node_says_so() -> None:
     state = state_of("1xS4")
     empty = Scene(replace(state, snapshot=replace(state.snapshot, devices=())), (), None)
     assert any("no SPU" in line for line in drawn(empty, View(), 80, 10))
-    assert table_of(empty, View()).row_count == 0
+    assert table_of(grouped(empty.rows), TOP).row_count == 0
 
 
 def test_a_bar_is_as_wide_as_the_share() -> None:

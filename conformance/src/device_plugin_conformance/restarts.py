@@ -124,7 +124,7 @@ async def stream_cut(rig: Rig) -> Outcome:
     await rig.ready()
     await rig.until_quiet()
     started = time.perf_counter()
-    rig.kubelet.cut(rig.resource)
+    rig.kubelet.disconnect(rig.resource)
     await rig.until(lambda: not rig.registered, "end of the stream")
     return await _reported_at_least(rig, started, "the end of its stream")
 
@@ -165,7 +165,7 @@ async def kubelet_stuck_in_register(rig: Rig) -> Outcome:
     kubelet beside it; who waits for an answer without a limit waits for good then."""
     await rig.begin(Behaviour(register="hang"))
     await rig.until(lambda: bool(rig.kubelet.registrations), "Register")
-    rig.kubelet.get_stuck()
+    rig.kubelet.stop_accepting()
     rig.kubelet.behaviour = CURRENT
     started = time.perf_counter()
     await rig.kubelet.start()

@@ -58,10 +58,13 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="FILE",
-        help=f"the archive (default: dist/...-{MANUAL_TAG}.tar, for arm64 ...-{MANUAL_TAG}-arm64.tar)",
+        help=f"the archive (default: dist/...-{MANUAL_TAG}.tar; arm64: ...-{MANUAL_TAG}-arm64.tar)",
     )
     result.add_argument(
-        "--tag", action="append", metavar="NAME:TAG", help=f"default: {REPOSITORY}:{MANUAL_TAG}, as in the manual, and {REPOSITORY}:vVERSION"
+        "--tag",
+        action="append",
+        metavar="NAME:TAG",
+        help=f"default: {REPOSITORY} with {MANUAL_TAG} and vVERSION",
     )
     result.add_argument(
         "--env",

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from ..devices.inventory import Device
 from ..devices.state import NodeState
 from ..hardware.types import Mount
+from ..resources.device_ids import strip_replica
 from ..resources.device_list_strategy import DeviceListStrategy
-from ..resources.pools import REPLICA_MARK, AdvertisedDevice, ResourcePool, strip_replica
+from ..resources.pools import AdvertisedDevice, ResourcePool
 from ..runtime.watchable import Watchable
 from .allocate_result import (
     AllocateResult,
@@ -23,8 +24,8 @@ from .topology import Tree, build_tree, with_cards
 
 
 class PoolAllocator:
-    """`division` is what the resource is made of now, `delivery` how containers get it.
-    `sola` finds the host's SOLA; `look` looks at the bus here and now."""
+    """`pool` is what the resource is made of now, `device_list_strategy` how containers
+    get its devices. `sola` finds the host's SOLA."""
 
     def __init__(
         self,
@@ -32,16 +33,14 @@ class PoolAllocator:
         pool: Callable[[], ResourcePool],
         device_list_strategy: Callable[[], DeviceListStrategy] = DeviceListStrategy,
         sola: Callable[[], Sequence[Mount] | None] = tuple,
-        rescan: Callable[[], object] = lambda: None,
     ) -> None:
         self._state = state
         self._pool = pool
-        self._delivery = device_list_strategy
+        self._device_list_strategy = device_list_strategy
         self._sola = sola
-        self._look = rescan
         self._made_of: tuple[object, object] = (None, None)  # what the next three come from
         self._known: Mapping[str, Device] = {}
-        self._bases: Mapping[str, AdvertisedDevice] = {}
+        self._advertised: Mapping[str, AdvertisedDevice] = {}
         self._tree: Tree | None = None
 
     def prefer(
@@ -64,7 +63,7 @@ class PoolAllocator:
             raise PlacementError(self._because(str(error), available)) from error
 
     def place(self, available: Sequence[str], must_include: Sequence[str], size: int) -> Placement:
-        """The choice among units that are not shared. Raises PlacementError."""
+        """The choice among devices that are not shared. Raises PlacementError."""
         resource = self._prepared().resource
         usable = self._usable(available, must_include)
         try:
@@ -77,22 +76,16 @@ class PoolAllocator:
         name = self._prepared().name
         self._check_limit(len(ids), RefusalError)
         self._check_known(ids, UnknownDeviceError)
-        advertised = [self._bases[strip_replica(unit_id)] for unit_id in ids]
-        held = [base.held for base in advertised if base.held]
+        asked = [self._advertised[strip_replica(i)] for i in ids]
+        held = [device.held for device in asked if device.held]
         if held:
             raise RefusalError("; ".join(dict.fromkeys(held)))
-        devices = dict.fromkeys(device_id for base in advertised for device_id in base.device_ids)
-        device_list_strategy = self._delivery()
+        devices = dict.fromkeys(device_id for device in asked for device_id in device.device_ids)
+        device_list_strategy = self._device_list_strategy()
         sola = self._sola() if device_list_strategy.inject_sola else ()
         return build_allocate_result(
             tuple(devices), self._state.value, self._known, device_list_strategy, sola, name
         )
-
-    def check(self, ids: Sequence[str]) -> None:
-        """A last look at the devices of a container that is about to start. Raises
-        RefusalError when they could not be granted now."""
-        self._look()
-        self.allocate(ids)
 
     # -- what the answers are made from -------------------------------------------
 
@@ -102,44 +95,43 @@ class PoolAllocator:
         if self._made_of[0] is not snapshot.devices or self._made_of[1] is not pool:
             self._made_of = snapshot.devices, pool
             self._known = snapshot.by_id()
-            self._bases = {base.id: base for base in pool.devices}
+            self._advertised = {device.id: device for device in pool.devices}
             self._tree = None
         return pool
 
     def _topology(self) -> Tree:
         if self._tree is None:
-            ids = [device_id for base in self._bases.values() for device_id in base.device_ids]
+            ids = [i for device in self._advertised.values() for i in device.device_ids]
             tree = build_tree([self._known[i] for i in ids if i in self._known])
             if self._made_of[1].resource.granularity == "card":  # type: ignore[attr-defined]
-                tree = with_cards(tree, {b.device_ids: b.id for b in self._bases.values()})
+                tree = with_cards(tree, {b.device_ids: b.id for b in self._advertised.values()})
             self._tree = tree
         return self._tree
 
     def _usable(self, available: Sequence[str], must_include: Collection[str]) -> list[str]:
-        unhealthy = [unit_id for unit_id in must_include if self._unhealthy(unit_id)]
+        unhealthy = [i for i in must_include if self._unhealthy(i)]
         if unhealthy:
             raise PlacementError(self._because(f"{', '.join(must_include)} must be in", unhealthy))
-        healthy = {i for i, base in self._bases.items() if self._healthy(base)}
-        return [unit_id for unit_id in available if strip_replica(unit_id) in healthy]
+        healthy = {i for i, device in self._advertised.items() if self._healthy(device)}
+        return [i for i in available if strip_replica(i) in healthy]
 
-    def _healthy(self, base: AdvertisedDevice) -> bool:
+    def _healthy(self, device: AdvertisedDevice) -> bool:
         state = self._state.value
-        return not base.held and all(state.healthy(device_id) for device_id in base.device_ids)
+        return not device.held and all(state.healthy(device_id) for device_id in device.device_ids)
 
-    def _unhealthy(self, unit_id: str) -> bool:
-        base = self._bases.get(strip_replica(unit_id))
-        return base is not None and not self._healthy(base)
+    def _unhealthy(self, advertised_id: str) -> bool:
+        device = self._advertised.get(strip_replica(advertised_id))
+        return device is not None and not self._healthy(device)
 
     def _because(self, what: str, ids: Collection[str]) -> str:
-        """`what`, and what is wrong with those of `ids` that are sick."""
+        """`what`, and what is wrong with those of `ids` that are unhealthy."""
         state = self._state.value
-        known = [base for i in ids if (base := self._bases.get(strip_replica(i))) is not None]
-        held = dict.fromkeys(base.held for base in known if base.held)
+        asked = sorted({strip_replica(i) for i in ids} & self._advertised.keys())
+        held = dict.fromkeys(h for i in asked if (h := self._advertised[i].held))
         devices = {
             device_id: None
-            for base_id in sorted({strip_replica(unit_id) for unit_id in ids})
-            if self._unhealthy(base_id)
-            for device_id in self._bases[base_id].device_ids
+            for advertised_id in asked
+            for device_id in self._advertised[advertised_id].device_ids
             if device_id in state.health_statuses and not state.healthy(device_id)
         }
         return "; ".join([what, *held, *(why_unhealthy(device_id, state) for device_id in devices)])
@@ -159,20 +151,9 @@ class PoolAllocator:
         self, ids: Collection[str], error: type[PlacementError] | type[RefusalError]
     ) -> None:
         """Every id is one that the resource has now."""
-        sharing = self._pool().resource.sharing
+        pool = self._pool()
         unknown = sorted(
-            i
-            for i in ids
-            if strip_replica(i) not in self._bases
-            or not _is_one(i, sharing.replicas, sharing.shared)
+            i for i in ids if strip_replica(i) not in self._advertised or not pool.has_replica(i)
         )
         if unknown:
             raise error(f"unknown device {', '.join(unknown)} on this node")
-
-
-def _is_one(unit_id: str, replicas: int, shared: bool) -> bool:
-    """Whether the part after the device's own id is what this resource's units have."""
-    mark, number = unit_id.partition(REPLICA_MARK)[1:]
-    if not shared:
-        return not mark
-    return number.isdecimal() and str(int(number)) == number and int(number) < replicas

@@ -1,10 +1,11 @@
-"""Which replicas of which units a request gets. Pure."""
+"""Which replicas of which devices or cards a request gets. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..resources.pools import REPLICA_MARK, Policy, strip_replica
+from ..resources.device_ids import replica_number, strip_replica
+from ..resources.pools import Policy
 from .placement import PlacementError, place
 from .topology import Tree
 
@@ -89,5 +90,4 @@ def _holds(tree: Tree, base: str) -> bool:
 
 
 def _number(replica: str) -> tuple[int, str]:
-    number = replica.partition(REPLICA_MARK)[2]
-    return (int(number) if number.isdecimal() else 0, replica)
+    return (replica_number(replica) or 0, replica)

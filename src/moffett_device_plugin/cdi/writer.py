@@ -1,24 +1,16 @@
-"""Keeps the node's CDI spec true: written when the devices change, again when it was
-lost, and tried again while it cannot be written."""
+"""Writes the node's CDI spec when the devices changed, and again when it was lost."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
 from ..devices.inventory import Snapshot
-from ..devices.state import NodeState
 from ..hardware.types import DeviceNode, Mount
-from ..runtime.watchable import Watchable
 from .directory import CdiDirectory, CdiError
 from .spec import DEFAULT_VERSION, Version, build_spec, nodes_there
 
 log = logging.getLogger(__name__)
-
-#: Seconds between looks at what no change of the node tells: a file that somebody took
-#: away, a directory that can be written again.
-SAFETY_PERIOD = 10.0
 
 #: What a spec is made of: each device's id, card and switch, its nodes while it is
 #: there, the nodes that all share, and the mounts.
@@ -26,9 +18,8 @@ _Content = tuple[tuple[tuple[object, ...], ...], tuple[DeviceNode, ...], tuple[M
 
 
 class SpecWriter:
-    """`ready` tells whether engines know exactly the devices of the last snapshot; it
-    changes with `ensure`, which `run` calls whenever there may be reason to. `mounts` is
-    asked each time: an installation can be replaced by one at another path."""
+    """Writes the spec of a snapshot where that is not in force. `mounts` is asked each
+    time: an installation can be replaced by one at another path."""
 
     def __init__(
         self,
@@ -37,37 +28,26 @@ class SpecWriter:
         at_least: Version = DEFAULT_VERSION,
     ) -> None:
         self.directory = directory
-        self.ready: Watchable[bool] = Watchable(False)
         self._mounts = mounts
         self._at_least = at_least
         self._done: _Content | None = None  # what the file was made of
         self._identity: tuple[int, ...] | None = None  # of the file, as we left it
-        self._error = ""  # what the log said last of why it is not written
+        self._error = ""  # the last reason in the log why it is not written
 
-    async def run(self, state: Watchable[NodeState]) -> None:
-        """Until it is cancelled. The file then stays: containers that are restarted need
-        it, and the next copy of the plugin brings it up to date."""
-        version = -1
-        while True:
-            try:
-                async with asyncio.timeout(SAFETY_PERIOD):
-                    _, version = await state.after(version)
-            except TimeoutError:
-                pass
-            self.ensure(state.value.snapshot)
+    def in_force(self, snapshot: Snapshot) -> bool:
+        """Whether engines know exactly the devices of `snapshot`, so that `ensure` would
+        write nothing. Looks at the file's status and no more."""
+        content = _content(snapshot, tuple(self._mounts()))
+        return content == self._done and self.directory.identity() == self._identity
 
     def ensure(self, snapshot: Snapshot) -> bool:
         """Makes the file say what `snapshot` does, here and now; says in the log what
         came of it, and never raises. Call it before a list of devices is advertised, so
         that none is under a name that engines do not know; False when that failed."""
-        if snapshot.scan == 0:
-            return self.ready.value  # nobody has looked yet: a predecessor's file is right
-        content = _content(snapshot, tuple(self._mounts()))
-        if content != self._done or self.directory.identity() != self._identity:
-            self._write(snapshot, content)
-        if self.ready.value != (not self._error):
-            self.ready.set(not self._error)
-        return not self._error
+        # Before the first scan a predecessor's file is right.
+        if snapshot.scan and not self.in_force(snapshot):
+            self._write(snapshot, _content(snapshot, tuple(self._mounts())))
+        return self._done is not None
 
     def _write(self, snapshot: Snapshot, content: _Content) -> None:
         spec = build_spec(snapshot, self.directory.kind, content[-1], self._at_least)

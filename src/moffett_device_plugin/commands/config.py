@@ -1,4 +1,4 @@
-"""`config`: checks a configuration file, shows what holds on a node, prints the schema."""
+"""`config`: checks a configuration file, shows the settings of a node, prints the schema."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runtime.errors import ConfigurationError
-from ..settings.options import (
-    CONFIG_OPTION,
-    FILE_OPTIONS,
-    NODE_NAME,
-    RESOURCE_OPTIONS,
-    Option,
-    Parser,
-    Values,
-    add_options,
-)
+from ..settings.options import FILE_OPTIONS, RESOURCE_OPTIONS, Option, Values
+from . import node
+from .output import print_json
+from .parser import Parser, add_settings
 
 if TYPE_CHECKING:
     from ..resources.pools import Resource
@@ -31,68 +24,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check = actions.add_parser("check", help="whether a file is valid, for every node")
     check.add_argument("file", metavar="FILE", help="the configuration file")
-    show = actions.add_parser("show", help="what holds on a node, and where each value is from")
-    show.add_argument(
-        "--node-label", action="append", metavar="KEY=VALUE", default=[],
-        help="a label of the node to show it for (repeatable)",
-    )  # fmt: skip
-    add_options(show, (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS))
+    show = actions.add_parser("show", help="the settings of a node, and where each is from")
+    node.add_arguments(show)
+    add_settings(show)
     actions.add_parser("schema", help="the JSON schema of the file, for editors")
-    actions.add_parser("reference", help="every setting, as a table in Markdown")
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:
     match arguments.action:
         case "check":
-            return _check(Path(arguments.file), values)
+            return _check(Path(arguments.file))
         case "show":
-            return _show(values, arguments.node_label)
-        case "reference":
-            from ..settings.reference import reference
-
-            print(reference(), end="")
-            return 0
+            return _show(values, arguments)
         case _:
             from ..settings.schema import schema
 
-            print(json.dumps(schema(), indent=2))
+            print_json(schema())
             return 0
 
 
-def _check(path: Path, values: Values) -> int:
+def _check(path: Path) -> int:
     from ..settings.load import read
     from ..settings.sections import node_sections
 
     configuration = read(path)
     # What this machine's environment says is not what the file is checked for.
-    configuration.check(Values(argparse.Namespace(), {}, here=False))
+    configuration.check(Values(argparse.Namespace(), {}, here=False), together=True)
     sections = len(node_sections(configuration.root, configuration.file))
     print(f"{path}: valid" + (f", {sections} of its sections for some nodes" if sections else ""))
     return 0
 
 
-def _show(values: Values, labels: list[str]) -> int:
-    from ..settings.load import read
-    from ..settings.sections import NodeFacts
+def _show(values: Values, arguments: argparse.Namespace) -> int:
     from ..settings.settings import serve_settings
 
-    values = values.over(None, here=False)
-    path = values[CONFIG_OPTION]
-    if path is not None:
-        configuration = read(path)
-        configuration.check(values)
-        node = NodeFacts(values[NODE_NAME], dict(_label(text) for text in labels))
-        values = configuration.values(values, node)
+    values = node.effective(values.over(None, here=False), arguments)
     for line in _lines(values, serve_settings(values).plugin_config.resources):
         print(line)
     return 0
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise ConfigurationError("--node-label", text, "use KEY=VALUE")
-    return key, value
 
 
 def _section_of(option: Option) -> str:
@@ -100,7 +69,7 @@ def _section_of(option: Option) -> str:
 
 
 def _lines(values: Values, resources: tuple[Resource, ...]) -> Iterator[str]:
-    """The file that would say all this, with a comment on where each value is from."""
+    """A file with these settings, and a comment on where each value is from."""
     from ..settings.sections import Part
 
     yield "version: v1"

@@ -1,7 +1,8 @@
-"""`demo`: a simulated node, a kubelet stand-in and the real daemon, in one process."""
+"""`demo`: a simulated node, a fake kubelet and the real daemon, in one process."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import tempfile
@@ -12,31 +13,41 @@ from pathlib import Path
 from typing import Any
 
 from ..daemon import Daemon
+from ..deviceplugin.socket_names import check_length
 from ..devices.health.policy import HealthPolicy
-from ..fake_kubelet.kubelet import FakeKubelet, Pod, nodes_given
+from ..fake_kubelet.kubelet import FakeKubelet, Pod, device_paths
+from ..hardware.settings import HardwareSettings
 from ..hardware.simulated import SimulatedNode
 from ..hardware.simulation import build, parse_spec
 from ..resources.pools import DEFAULT_RESOURCE
+from ..runtime.errors import ConfigurationError
 from ..runtime.log import quiet
-from ..settings.settings import HardwareSettings, LogSettings, ServeSettings
+from ..settings.options import Values
+from ..settings.settings import LogSettings, ServeSettings
+from .output import console
 
 SPEC = "2xS30"
 RECOVERY_SECONDS = 1.0
 STEP_TIMEOUT = 10.0
 
 #: Takes an event's name, its sentence for people, and its fields for programs.
-Tell = Callable[[str, str, dict[str, Any]], None]
+Report = Callable[[str, str, dict[str, Any]], None]
 
 
 class DemoError(Exception):
-    """The story did not go as it should; the text says where."""
+    """A step did not happen; the text says which."""
 
 
-def run_demo(tell: Tell) -> None:
-    """Raises DemoError when a step does not come true."""
-    quiet()  # what the daemon would log is what is told here
+def run_demo(report: Report) -> None:
+    """Raises DemoError when a step does not happen in time."""
+    quiet()  # what the daemon would log is what is reported here
     with _folder() as folder:
-        asyncio.run(_story(Path(folder), tell))
+        try:
+            check_length(Path(folder) / "device-plugins", "TMPDIR")
+        except ConfigurationError:
+            remedy = "set TMPDIR to a shorter path, such as /tmp"
+            raise DemoError(f"{folder} is too long a path for sockets: {remedy}") from None
+        asyncio.run(_steps(Path(folder), report))
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
@@ -44,37 +55,41 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="spu-demo-")
     except OSError as error:
         remedy = "set TMPDIR to a directory that can be written to"
-        raise DemoError(f"no place for the sockets of the demo: {error}; {remedy}") from None
+        raise DemoError(f"no directory for the demo's sockets: {error}; {remedy}") from None
 
 
-def run(*, as_json: bool) -> int:
-    tell = _json_teller() if as_json else _terminal_teller()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the events, one object a line")
+
+
+def run(_: Values, arguments: argparse.Namespace) -> int:
+    report = _json_report() if arguments.json else _text_report()
     try:
-        run_demo(tell)
+        run_demo(report)
     except DemoError as error:
-        tell("failed", str(error), {})
+        report("failed", str(error), {})
         return 1
     return 0
 
 
-async def _story(folder: Path, tell: Tell) -> None:
+async def _steps(folder: Path, report: Report) -> None:
     try:
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-            demo = _Demo(folder, tasks, tell)
+            demo = _Demo(folder, tasks, report)
             daemon = tasks.create_task(demo.daemon.run())
             try:
-                await demo.play()
+                await demo.run()
             finally:
                 demo.kubelet.kill()
                 daemon.cancel()
                 with suppress(asyncio.CancelledError):
                     await daemon
-    except* DemoError as group:
+    except* (DemoError, OSError) as group:  # the latter from standard output
         raise group.exceptions[0] from None
 
 
 class _Demo:
-    def __init__(self, folder: Path, tasks: asyncio.TaskGroup, tell: Tell) -> None:
+    def __init__(self, folder: Path, tasks: asyncio.TaskGroup, report: Report) -> None:
         self.node = SimulatedNode(build(parse_spec(SPEC)))
         settings = ServeSettings(
             hardware=HardwareSettings(),
@@ -86,16 +101,16 @@ class _Demo:
         self.daemon = Daemon(settings, self.node)
         self.resource = DEFAULT_RESOURCE
         self.kubelet = FakeKubelet(settings.kubelet_dir, tasks)
-        self.tell = tell
+        self.report = report
 
-    async def play(self) -> None:
+    async def run(self) -> None:
         await self._discovery()
         await self._registration()
         pod = await self._pod()
         await self._fault()
         await self._reboot()
         await self._kubelet_restart(pod)
-        self.tell("done", "The plugin was never restarted.", {})
+        self.report("done", "The plugin was never restarted.", {})
 
     async def _discovery(self) -> None:
         version, state = 0, self.daemon.monitor.state.value
@@ -106,7 +121,7 @@ class _Demo:
         cards: dict[str, list[str]] = {}
         for device in state.snapshot.devices:
             cards.setdefault(f"{device.product} {device.serial}", []).append(device.id)
-        self.tell(
+        self.report(
             "discovered",
             f"{len(state.snapshot.devices)} SPUs on {len(cards)} cards: "
             + "; ".join(f"{card}: {', '.join(ids)}" for card, ids in cards.items()),
@@ -118,9 +133,9 @@ class _Demo:
         await self.kubelet.start()
         await self._allocatable(6)
         took = _ms(started)
-        self.tell(
+        self.report(
             "registered",
-            f"The kubelet came up; {self.resource}: 6 allocatable, {took} ms after its socket.",
+            f"The kubelet started; {self.resource}: 6 allocatable, {took} ms after its socket.",
             {"resource": self.resource, "allocatable": 6, "ms": took},
         )
 
@@ -133,8 +148,8 @@ class _Demo:
         }
         if len(cards) != 1:
             raise DemoError(f"a pod's 2 SPUs are on {len(cards)} cards")
-        nodes = list(nodes_given(pod.response))
-        self.tell(
+        nodes = list(device_paths(pod.response))
+        self.report(
             "pod-admitted",
             f"Pod inference asked for 2 and got {' and '.join(pod.device_ids)}, both on card "
             f"{cards.pop()}; in its /dev: {', '.join(nodes)}.",
@@ -149,9 +164,9 @@ class _Demo:
         self.node.set(self.node.faults.with_fault(chip, "ecc"))
         await self._allocatable(5)
         reasons = self.daemon.monitor.state.value.health_statuses[chip].reasons
-        self.tell(
+        self.report(
             "device-unhealthy",
-            f"{chip} fails: {reasons[0].code}: {reasons[0].message}. 5 allocatable.",
+            f"{chip} is unhealthy: {reasons[0].code}: {reasons[0].message}. 5 allocatable.",
             {"device": chip, "reasons": [r.code for r in reasons], "allocatable": 5,
              "ms": _ms(started)},
         )  # fmt: skip
@@ -164,9 +179,9 @@ class _Demo:
         started = time.perf_counter()
         self.node.set(faults)
         await self._allocatable(3)
-        self.tell(
+        self.report(
             "card-rebooting",
-            f"Card {card[0].serial} is rebooted: its 3 chips leave the bus. 3 allocatable"
+            f"Card {card[0].serial} reboots: its 3 devices leave the bus. 3 allocatable"
             f" after {_ms(started)} ms.",
             {"card": card[0].serial, "allocatable": 3, "ms": _ms(started)},
         )
@@ -175,9 +190,9 @@ class _Demo:
         started = time.perf_counter()
         self.node.set(faults)
         await self._allocatable(6)
-        self.tell(
+        self.report(
             "card-recovered",
-            f"They are back, new counters and all, and stayed well for {RECOVERY_SECONDS:g} s."
+            f"They are back, with new counters, and were healthy for {RECOVERY_SECONDS:g} s."
             " 6 allocatable, and nothing was restarted.",
             {"card": card[0].serial, "allocatable": 6, "ms": _ms(started)},
         )
@@ -190,7 +205,7 @@ class _Demo:
         took = _ms(started)
         if self.kubelet.pods.get(pod.name) != pod:
             raise DemoError("the pod lost its devices")
-        self.tell(
+        self.report(
             "kubelet-restarted",
             f"The kubelet was killed and restarted: 6 allocatable again {took} ms after its new"
             " socket; pod inference kept its devices.",
@@ -214,27 +229,35 @@ def _ms(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 1)
 
 
-def _json_teller() -> Tell:
+def _json_report() -> Report:
     started = time.perf_counter()
 
-    def tell(event: str, text: str, fields: dict[str, Any]) -> None:
-        print(json.dumps({"at_ms": _ms(started), "event": event, "text": text, **fields}))
+    def report(event: str, text: str, fields: dict[str, Any]) -> None:
+        line = {"at_ms": _ms(started), "event": event, "text": text, **fields}
+        print(json.dumps(line), flush=True)
 
-    return tell
+    return report
 
 
-def _terminal_teller() -> Tell:
-    from rich.console import Console
-    from rich.markup import escape
+def _text_report() -> Report:
+    from rich.table import Table
+    from rich.text import Text
 
-    console = Console(highlight=False)
+    out = console()
     started = time.perf_counter()
     colours = {"device-unhealthy": "red", "card-rebooting": "yellow", "failed": "red"}
 
-    def tell(event: str, text: str, fields: dict[str, Any]) -> None:
-        seconds = time.perf_counter() - started
-        colour = colours.get(event, "green")
-        console.print(f"[dim]{seconds:6.2f} s[/]  [{colour}]{event:<17}[/]  {escape(text)}")
+    def report(event: str, text: str, fields: dict[str, Any]) -> None:
+        # On a terminal a long sentence goes on below its beginning.
+        line = Table.grid(padding=(0, 2))
+        for _ in range(3):
+            line.add_column()
+        line.add_row(
+            Text(f"{time.perf_counter() - started:6.2f} s", style="dim"),
+            Text(f"{event:<17}", style=colours.get(event, "green"), no_wrap=True),
+            Text(text),
+        )
+        out.print(line)
 
-    console.print(f"A simulated node with {SPEC}, a kubelet stand-in, and the real daemon.\n")
-    return tell
+    out.print(f"A simulated node with {SPEC}, a fake kubelet, and the real daemon.\n")
+    return report

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..runtime.errors import ConfigurationError
-from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, Values, add_options
+from ..settings.options import Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also ask the running plugin for its list; it registers once more after that",
     )  # fmt: skip
     add("--no-open", action="store_true", help="do not try to open device nodes in a container")
-    # All of `serve`'s: what the daemon was started with can be said here as it is.
-    add_options(parser, (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS))
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:

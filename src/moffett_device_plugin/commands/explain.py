@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from ..resources.pools import POLICIES
 from ..runtime.errors import ConfigurationError
-from ..settings.settings import (
-    HARDWARE_OPTIONS,
-    HEALTH_OPTIONS,
-    RESOURCE_OPTIONS,
-    Values,
-    add_options,
-    hardware_settings,
-    health_policy,
-)
+from ..settings.options import OPTIONS, Values
+from . import node
+from .output import console, print_json
 
 # What looks at the node and what draws is imported when that is done: the parser of
 # every command's help comes by here.
@@ -29,10 +21,8 @@ if TYPE_CHECKING:
     from ..devices.state import NodeState
     from .explanation import Branch, Chip, Choice, Explanation
 
-WIDTH_OF_A_PIPE = 200
-
 #: `serve`'s own setting: in the plugin's pod, its variable says what the daemon does.
-_PLACEMENT = next(option for option in RESOURCE_OPTIONS if option.flag == "--placement")
+_PLACEMENT = OPTIONS["--placement"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,22 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"(default: {_PLACEMENT.env}, else {_PLACEMENT.default})",
     )  # fmt: skip
     add("-o", "--output", choices=("text", "json"), default="text", help="(default: text)")
-    add_options(parser, HARDWARE_OPTIONS + HEALTH_OPTIONS)
+    node.add_arguments(parser)
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:
     from ..allocation.placement import PlacementError
-    from ..devices.monitor import Monitor
-    from ..hardware.factory import create_hardware
-    from ..runtime.log import quiet
-    from .devices import look_once
     from .explanation import explain
 
     size = _size(arguments.size)
+    values = node.effective(values, arguments)
     policy = arguments.policy or values[_PLACEMENT]
-    hardware, health = hardware_settings(values), health_policy(values)
-    quiet()  # what the daemon would log is what the tree shows
-    state = asyncio.run(look_once(Monitor(create_hardware(hardware), health, time.monotonic)))
+    state = asyncio.run(node.look_once(node.monitor_of(values)))
     available = _ids("--available", arguments.available, state)
     must_include = _ids("--must", arguments.must, state) or ()
     try:
@@ -71,14 +56,14 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
         print(f"moffett-device-plugin: {error}", file=sys.stderr)
         return 1
     if arguments.output == "json":
-        print(json.dumps(describe(explanation), indent=2, ensure_ascii=False))
+        print_json(describe(explanation))
     else:
         print_text(explanation)
     return 0
 
 
 def _size(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0):
         raise ConfigurationError("--size", text, "use a number of devices, 1 or more")
     return int(text)
 
@@ -158,23 +143,20 @@ def _described_branch(branch: Branch) -> dict[str, Any]:
 
 
 def print_text(explanation: Explanation) -> None:
-    from rich.console import Console
     from rich.tree import Tree as Drawing
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH_OF_A_PIPE)
+    out = console()
     label, below = _folded(explanation.tree)
     drawing = Drawing(label)
     _draw(drawing, below)
-    console.print(drawing)
+    out.print(drawing)
 
     def tell(title: str, *lines: str) -> None:
         # Not wrapped: a long set is for copying.
         for number, line in enumerate(lines):
-            console.print(f"[bold]{'' if number else title:<9}[/]  {line}", soft_wrap=True)
+            out.print(f"[bold]{'' if number else title:<9}[/]  {line}", soft_wrap=True)
 
-    console.print()
+    out.print()
     tell("chosen", *_lines(explanation.chosen))
     second = explanation.runner_up
     if second is None:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from ..runtime.log import set_up
-from ..settings.options import CONFIG_OPTION, NODE_NAME, Values
+from ..settings.options import Values
 from ..settings.settings import serve_settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..kubernetes.settings import ApiSettings
-    from ..settings.reload import ConfigFile
     from ..settings.settings import ServeSettings
 
 
-def run(values: Values) -> int:
-    path, node = values[CONFIG_OPTION], values[NODE_NAME]
-    text = ""
+def run(values: Values, _: argparse.Namespace) -> int:
+    path, name = values["--config"], values["--node-name"]
+    configuration, node = None, None
     if path is None:
-        settings, by_label = serve_settings(values), False
+        settings = serve_settings(values)
     else:
-        settings, by_label, text = _configured(path, values, node)
+        # YAML is loaded on nodes that have a file, and on no other.
+        from ..settings.load import read
+        from ..settings.sections import NodeFacts
+
+        configuration, node = read(path), NodeFacts(name)
+        settings = configuration.settings(values, node)
     api = None
+    by_label = configuration is not None and configuration.needs_labels
     if settings.integrations.api.any or by_label:
-        api = _api(settings, node)
+        api = _api(settings, name)
     else:
         # asyncio works without ssl, which nothing else uses and which costs 4.1 MiB.
         # This has to come before anything imports asyncio.
@@ -37,29 +41,13 @@ def run(values: Values) -> int:
 
     from ..daemon import serve
 
-    file = None if path is None else _config_file(path, values, node, text)
+    file = None
+    if configuration is not None and node is not None:
+        from ..settings.reload import ConfigFile
+
+        file = ConfigFile(configuration, values, node)
     asyncio.run(serve(settings, file, api))
     return 0
-
-
-# YAML is loaded on nodes that have a file, and on no other.
-
-
-def _configured(path: Path, values: Values, node: str) -> tuple[ServeSettings, bool, str]:
-    """What the file comes to, whether that depends on the node's labels, and its text."""
-    from ..settings.load import read_text, understood
-    from ..settings.sections import NodeFacts
-
-    text = read_text(path)
-    configuration = understood(path, text)
-    return configuration.settings(values, NodeFacts(node)), configuration.needs_labels, text
-
-
-def _config_file(path: Path, values: Values, node: str, text: str) -> ConfigFile:
-    from ..settings.reload import ConfigFile
-    from ..settings.sections import NodeFacts
-
-    return ConfigFile(path, values, NodeFacts(node), text)
 
 
 def _api(settings: ServeSettings, node: str) -> ApiSettings:

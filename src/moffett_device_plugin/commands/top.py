@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import signal
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from ..runtime.errors import ConfigurationError
-from ..settings.options import HARDWARE_OPTIONS, HEALTH_OPTIONS, SERVE_OPTIONS, Values, add_options
+from ..settings.options import Values
 from ..settings.types import seconds
-from .top_rows import SORTS
+from . import node
+from .device_rows import SORTS
+from .output import print_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from ..doctor.holders import Held
     from .top_view import Scene
 
-_OF_SERVE = tuple(
-    option for option in SERVE_OPTIONS if option.flag in ("--kubelet-dir", "--pod-resources-socket")
-)
 _INTERVAL = seconds(0.2, 3600)
 
 
@@ -38,39 +34,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", choices=("text", "json"), default="text",
         help="json needs --once (default: text)",
     )  # fmt: skip
-    add_options(parser, (*HARDWARE_OPTIONS, *HEALTH_OPTIONS, *_OF_SERVE))
+    node.add_arguments(parser)
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:
-    from ..devices.monitor import Monitor, PollIntervals
+    from ..devices.monitor import PollIntervals
     from ..doctor.holders import socket_of
-    from ..hardware.factory import create_hardware
-    from ..runtime.log import quiet
-    from ..settings.settings import hardware_settings, health_policy
 
     interval: float = _INTERVAL.parse("--interval", arguments.interval)
     if arguments.output == "json" and not arguments.once:
         raise ConfigurationError("--output", "json", "json is for one look: add --once")
-    hardware, policy = hardware_settings(values), health_policy(values)
+    values = node.effective(values, arguments)
     socket = socket_of(values)
-    quiet()
-    monitor = Monitor(
-        create_hardware(hardware), policy, time.monotonic, PollIntervals(smi=interval)
-    )
-    try:
-        asyncio.run(_top(monitor, socket, arguments, interval))
-    except BrokenPipeError:  # whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    monitor = node.monitor_of(values, PollIntervals(smi=interval))
+    asyncio.run(_top(monitor, socket, arguments, interval))
     return 0
 
 
 async def _top(
-    monitor: Monitor, socket: Path, arguments: argparse.Namespace, interval: float
+    monitor: Monitor, socket: Path | None, arguments: argparse.Namespace, interval: float
 ) -> None:
-    from .devices import look_once
-
     if arguments.once:
-        await look_once(monitor)
+        await node.look_once(monitor)
         await _show_once(monitor, socket, arguments)
         return
     from rich.console import Console
@@ -93,12 +78,12 @@ async def _top(
 # -- one look, or one after the other -------------------------------------------------
 
 
-async def _show_once(monitor: Monitor, socket: Path, arguments: argparse.Namespace) -> None:
+async def _show_once(monitor: Monitor, socket: Path | None, arguments: argparse.Namespace) -> None:
     from ..doctor.holders import ask_holders
 
     held = await ask_holders(socket)
     if arguments.output == "json":
-        print(json.dumps(described(monitor, held), indent=2, ensure_ascii=False))
+        print_json(described(monitor, held))
         return
     from .top_view import View, print_plain
 
@@ -109,8 +94,8 @@ async def _show_once(monitor: Monitor, socket: Path, arguments: argparse.Namespa
 
 def described(monitor: Monitor, held: Held) -> dict[str, object]:
     """Each device as `devices -o json` has it, with its holders."""
+    from ..devices.description import describe
     from ..doctor.holders import by_device
-    from .devices import describe
 
     state = monitor.state.value
     holders = by_device(held, state.snapshot)
@@ -131,7 +116,7 @@ def described(monitor: Monitor, held: Held) -> dict[str, object]:
 
 def _scene(monitor: Monitor, held: Held) -> Scene:
     from ..doctor.holders import by_device
-    from .top_rows import rows_of
+    from .device_rows import rows_of
     from .top_view import Scene
 
     state = monitor.state.value
@@ -139,16 +124,15 @@ def _scene(monitor: Monitor, held: Held) -> Scene:
 
 
 async def _plain(
-    monitor: Monitor, socket: Path, arguments: argparse.Namespace, interval: float
+    monitor: Monitor, socket: Path | None, arguments: argparse.Namespace, interval: float
 ) -> None:
     """A table each interval, for a pipe; why pods are not known is said once."""
     from ..doctor.holders import ask_holders
-    from .devices import look_once
     from .top_view import View, print_plain
 
     told: str | None = None
     while True:
-        await look_once(monitor)
+        await node.look_once(monitor)
         held = await ask_holders(socket)
         if held.why_not is not None and held.why_not != told:
             told = held.why_not
@@ -162,7 +146,7 @@ async def _plain(
 
 
 async def _live(
-    monitor: Monitor, socket: Path, arguments: argparse.Namespace, interval: float
+    monitor: Monitor, socket: Path | None, arguments: argparse.Namespace, interval: float
 ) -> None:
     from .top_live import LiveTop
     from .top_view import View

@@ -15,8 +15,8 @@ from rich.live import Live
 
 from ..devices.monitor import Monitor
 from ..doctor.holders import Held, ask_holders, by_device
+from .device_rows import rows_of
 from .top_keys import keys_from
-from .top_rows import rows_of
 from .top_view import Scene, Screen, View, after_key, clamped, line_count, page_size
 
 
@@ -24,7 +24,7 @@ class LiveTop:
     """Owns the screen and the keyboard while `run` runs, and gives both back however
     it ends."""
 
-    def __init__(self, monitor: Monitor, socket: Path, view: View, interval: float) -> None:
+    def __init__(self, monitor: Monitor, socket: Path | None, view: View, interval: float) -> None:
         self._monitor = monitor
         self._socket = socket
         self._interval = interval

@@ -1,34 +1,86 @@
-"""What the node offers to the kubelet: one plugin for each name that its devices have."""
+"""The plugins that the node calls for: one for each resource name that its devices have.
+
+One loop compares what there should be with what runs. State of the node, configuration,
+allocations and node labels only wake it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+from ..allocation.allocate_result import AllocateResult
 from ..allocation.allocator import PoolAllocator
-from ..devices.monitor import Monitor
-from ..hardware import Hardware
+from ..devices.inventory import Snapshot
+from ..devices.state import NodeState
 from ..resources.conflicts import Holders, mark_conflicts
-from ..resources.plugin_config import PluginConfig
+from ..resources.device_ids import DeviceIds
+from ..resources.plugin_config import PluginConfig, PluginSpec
 from ..resources.pools import AdvertisedDevice, ResourcePool, UnassignedDevices, build_pools
-from ..runtime.counters import Counters
-from ..runtime.watchable import Watchable
-from .kubelet_directory import KubeletDirectory
-from .plugin import RegistrationTimeouts, ResourcePlugin
-from .service import AdvertisedDevices
+from ..runtime.watchable import Watchable, set_within, waking
+from .context import PluginContext
+from .plugin import ResourcePlugin
+
+if TYPE_CHECKING:
+    from ..cdi.writer import SpecWriter
 
 log = logging.getLogger(__name__)
 
+#: Seconds between looks at a CDI spec that somebody removed, or that could not be written.
+CDI_PERIOD = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that decides which plugins there are. `may_start`: the node's labels are
+    known and container engines know the CDI names, as far as the configuration needs it."""
+
+    state: NodeState
+    config: PluginConfig = field(default_factory=PluginConfig)
+    holders: Holders = field(default_factory=dict)
+    may_start: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPlugins:
+    """The pool of each plugin, in the order of the configuration, with conflicts marked;
+    and the devices that no plugin has although a resource is meant for them."""
+
+    pools: tuple[ResourcePool, ...] = ()
+    unassigned: tuple[UnassignedDevices, ...] = ()
+
+
+def wanted_plugins(inputs: Inputs, running: Collection[str] = ()) -> WantedPlugins:
+    """What there should be while the plugins `running` run. Pure."""
+    if not inputs.state.settled:
+        return WantedPlugins()  # what only mx-smi knows could make a device unhealthy
+    pools, unassigned = build_pools(inputs.state, inputs.config.resources)
+    device_ids = DeviceIds(inputs.state.snapshot.devices)
+    return WantedPlugins(
+        tuple(
+            mark_conflicts(pool, inputs.holders, device_ids)
+            for pool in pools
+            if inputs.may_start or pool.name in running
+        ),
+        unassigned,
+    )
+
 
 class ManagedPlugin:
-    """One name: `division` is what it stands for now, `advertised` its units."""
+    """A plugin that runs. `spec` is what it serves now."""
 
-    def __init__(self, pool: ResourcePool, make: Callable[[ManagedPlugin], ResourcePlugin]) -> None:
-        self.pool = pool
-        self.advertised: Watchable[AdvertisedDevices] = Watchable(())
-        self.plugin = make(self)
+    def __init__(self, pool: ResourcePool, config: PluginConfig, context: PluginContext) -> None:
+        self.spec = Watchable(_spec_of(pool, config))
+        allocator = _NodeAllocator(self.spec, context)
+        self.plugin = ResourcePlugin(pool.name, self.spec, allocator, context)
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def pool(self) -> ResourcePool:
+        return self.spec.value.pool
 
     @property
     def name(self) -> str:
@@ -38,69 +90,74 @@ class ManagedPlugin:
     def registered(self) -> bool:
         return self.plugin.registered
 
-    def update(self, pool: ResourcePool) -> None:
-        before = self.pool
-        self.pool = pool
-        if self.advertised.version and _same(before, pool):
+    def update(self, pool: ResourcePool, config: PluginConfig) -> None:
+        before = self.spec.value
+        after = _spec_of(pool, config, before)
+        if after == before:
             return
-        self.advertised.set(pool.advertised())
-        if self.registered:
-            advertised = self.advertised.value
-            log.info(
-                "advertised",
-                extra={
-                    "resource": self.name,
-                    "devices": len(advertised),
-                    "healthy": sum(unit.healthy for unit in advertised),
-                },
-            )
+        _log_cards(before.pool, pool)
+        self.spec.set(after)
+        if self.registered and after.advertised is not before.advertised:
+            healthy = sum(device.healthy for device in after.advertised)
+            fields = {"devices": len(after.advertised), "healthy": healthy}
+            log.info("advertised", extra={"resource": self.name, **fields})
+
+    def withdraw(self, delay: float) -> None:
+        """An empty list goes first: without it a kubelet counts the devices for as long
+        as it waits for a plugin to come back. The plugin ends `delay` seconds later."""
+        log.info("withdrawn", extra={"resource": self.name})
+        self.spec.set(replace(self.spec.value, advertised=()))
+        if self.task is not None:
+            asyncio.get_running_loop().call_later(delay, self.task.cancel)
 
 
-def _same(one: ResourcePool, other: ResourcePool) -> bool:
-    """Whether both have the same units: cheaper than to make all replicas and see."""
-    replicas = one.resource.sharing.replicas, other.resource.sharing.replicas
-    return one.devices == other.devices and replicas[0] == replicas[1]
+class _NodeAllocator(PoolAllocator):
+    """The allocator of one plugin, which may look at the hardware, and lets those who
+    follow allocations know of a new one."""
+
+    def __init__(self, spec: Watchable[PluginSpec], context: PluginContext) -> None:
+        super().__init__(
+            context.monitor.state,
+            lambda: spec.value.pool,
+            lambda: spec.value.device_list_strategy,
+            context.hardware.sola_mounts,
+        )
+        self._context = context
+
+    def allocate(self, ids: Collection[str]) -> AllocateResult:
+        result = super().allocate(tuple(ids))
+        if self._context.pod_resources is not None:
+            self._context.pod_resources.refresh_soon()
+        return result
+
+    async def check(self, ids: Collection[str]) -> None:
+        """Scans the bus first. Raises RefusalError when they could not be given now."""
+        self._context.monitor.rescan()
+        super().allocate(tuple(ids))
 
 
 class PluginManager:
-    """Keeps an offer for every name while `run` is not cancelled; `terms` may change.
+    """Runs the wanted plugins while `run` is not cancelled.
 
-    `may_begin` is asked before anything is advertised: while it says no, no name
-    appears that was not there before. `holders` tells who holds what, as the kubelet
-    says it; `allocated` is called when that is about to change.
+    `changed` has the names of those that run. `state` is the node's state that they were
+    made from: whoever follows it finds `pools` in agreement with it.
     """
 
-    def __init__(
-        self,
-        plugin_config: PluginConfig,
-        monitor: Monitor,
-        hardware: Hardware,
-        directory: KubeletDirectory,
-        counters: Counters,
-        timeouts: RegistrationTimeouts,
-        may_begin: Callable[[], bool] = lambda: True,
-        holders: Callable[[], Holders] = dict,
-        allocated: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._plugin_config = plugin_config
-        self._monitor = monitor
-        self._hardware = hardware
-        self._directory = directory
-        self._counters = counters
-        self._timeouts = timeouts
-        self._may_begin = may_begin
-        self._holders = holders
-        self._allocated = allocated
-        self._told_held: frozenset[str] = frozenset()
+    def __init__(self, plugin_config: PluginConfig, context: PluginContext) -> None:
+        self._config = plugin_config
+        self._context = context
+        self._wake = asyncio.Event()
         self._plugins: dict[str, ManagedPlugin] = {}
-        self._unassigned: tuple[UnassignedDevices, ...] = ()
-        self._tasks: asyncio.TaskGroup | None = None
-        self._told_idle = False
-        self.changed: Watchable[tuple[str, ...]] = Watchable(())  # the names
+        self._wanted = WantedPlugins()
+        self._cdi: SpecWriter | None = None
+        self._logged_idle = False
+        self._logged_conflicts: frozenset[str] = frozenset()
+        self.changed: Watchable[tuple[str, ...]] = Watchable(())
+        self.state: Watchable[NodeState] = Watchable(NodeState())
 
     @property
-    def current(self) -> Sequence[ManagedPlugin]:
-        """In the order of the configuration."""
+    def current(self) -> tuple[ManagedPlugin, ...]:
+        """In the order in which they were started."""
         return tuple(self._plugins.values())
 
     @property
@@ -109,112 +166,112 @@ class PluginManager:
 
     @property
     def plugin_config(self) -> PluginConfig:
-        return self._plugin_config
+        return self._config
 
     def change_plugin_config(self, plugin_config: PluginConfig) -> None:
-        """Applies other terms here and now. Names that stay keep their registration."""
-        self._plugin_config = plugin_config
-        self.update()
-        for managed in self._plugins.values():
-            managed.plugin.look_again()
+        """Applies another configuration. Names that stay keep their registration."""
+        self._config = plugin_config
+        self._wake.set()
 
     async def run(self) -> None:
+        context = self._context
+        watched: list[Watchable[Any]] = [context.monitor.state]
+        if context.pod_resources is not None:
+            watched.append(context.pod_resources.holders)
+        if context.node_labels is not None:
+            watched.append(context.node_labels)
         async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            # Not left to a task: whoever asks next finds names and state in agreement.
-            self._monitor.state.listen(self.update)
-            try:
-                self.update()
-                await asyncio.Event().wait()
-            finally:
-                self._monitor.state.forget(self.update)
-                self._tasks = None
+            with waking(self._wake, *watched):
+                while True:
+                    self._wake.clear()
+                    inputs = await self._inputs()
+                    self._apply(wanted_plugins(inputs, self._plugins), inputs, tasks)
+                    await set_within(self._wake, None if self._cdi is None else CDI_PERIOD)
 
-    def update(self) -> None:
-        """Makes the offers what the node's newest state and the terms call for."""
-        state = self._monitor.state.value
-        # Before mx-smi has been heard, a sick device could pass for healthy.
-        if not state.settled or self._tasks is None:
-            return
-        if not state.snapshot.devices and not self._told_idle:
-            self._told_idle = True
-            log.info("no-devices", extra={"effect": "nothing is advertised until one appears"})
-        pools, unassigned = build_pools(state, self._plugin_config.resources)
-        holders, devices = self._holders(), state.snapshot.devices
-        pools = tuple(mark_conflicts(pool, holders, devices) for pool in pools)
-        self._log_conflicts(pools)
-        self._log_unassigned(unassigned)
-        may_begin = self._may_begin()
-        wanted = {pool.name for pool in pools}
-        for name in [name for name in self._plugins if name not in wanted]:
-            self._withdraw(self._plugins.pop(name))
-        for pool in pools:
+    async def _inputs(self) -> Inputs:
+        context, config, state = self._context, self._config, self._context.monitor.state.value
+        labels_known = context.node_labels is None or context.node_labels.value is not None
+        engines_know = await self._ensure_cdi(config, state.snapshot)
+        holders = {} if context.pod_resources is None else context.pod_resources.holders.value
+        return Inputs(state, config, holders, labels_known and engines_know)
+
+    async def _ensure_cdi(self, config: PluginConfig, snapshot: Snapshot) -> bool:
+        """Whether container engines know the names that containers would be given."""
+        strategy = config.device_list_strategy
+        if self._cdi is None:
+            if not strategy.uses_cdi:
+                return True
+            from ..cdi.directory import CdiDirectory
+            from ..cdi.writer import SpecWriter
+
+            place = CdiDirectory(self._context.cdi_dir, strategy.cdi_kind)
+            self._cdi = SpecWriter(place, at_least=self._context.cdi_version)
+        if not self._cdi.in_force(snapshot):
+            await asyncio.to_thread(self._cdi.ensure, snapshot)
+        return not strategy.uses_cdi or self._cdi.in_force(snapshot)
+
+    def _apply(self, wanted: WantedPlugins, inputs: Inputs, tasks: asyncio.TaskGroup) -> None:
+        """Makes the plugins that run those that are wanted."""
+        self._log(wanted, inputs.state)
+        self._wanted = wanted
+        names = {pool.name for pool in wanted.pools}
+        for name in [name for name in self._plugins if name not in names]:
+            self._plugins.pop(name).withdraw(self._context.timeouts.withdrawal)
+        for pool in wanted.pools:
             managed = self._plugins.get(pool.name)
-            if managed is None:
-                if not may_begin:
-                    continue
-                managed = self._plugins[pool.name] = ManagedPlugin(pool, self._plugin_for)
-                managed.task = self._tasks.create_task(managed.plugin.run())
-            else:
-                _log_cards(managed.pool, pool)
-            managed.update(pool)
-        names = tuple(self._plugins)
-        if names != self.changed.value:
-            self.changed.set(names)
+            if managed is not None:
+                managed.update(pool, inputs.config)
+                continue
+            managed = self._plugins[pool.name] = ManagedPlugin(pool, inputs.config, self._context)
+            managed.task = tasks.create_task(managed.plugin.run())
+        if inputs.state is not self.state.value:
+            self.state.set(inputs.state)
+        if (running := tuple(self._plugins)) != self.changed.value:
+            self.changed.set(running)
 
-    def _plugin_for(self, managed: ManagedPlugin) -> ResourcePlugin:
-        allocator = PoolAllocator(
-            self._monitor.state,
-            lambda: managed.pool,
-            lambda: self._plugin_config.device_list_strategy,
-            self._hardware.sola_mounts,
-            self._monitor.rescan,
-        )
-        return ResourcePlugin(
-            managed.name,
-            self._directory,
-            managed.advertised,
-            allocator,
-            options=lambda: self._plugin_config.options,
-            counters=self._counters.of(managed.name),
-            allocated=self._allocated,
-            timeouts=self._timeouts,
-        )
-
-    def _withdraw(self, managed: ManagedPlugin) -> None:
-        """An empty list goes first: without it a kubelet counts the devices for as long
-        as it waits for a plugin to come back."""
-        log.info("withdrawn", extra={"resource": managed.name})
-        managed.advertised.set(())
-        if managed.task is not None:
-            # The list leaves in this turn of the loop; the plugin ends in a later one.
-            asyncio.get_running_loop().call_later(self._timeouts.withdrawal, managed.task.cancel)
-
-    def _log_conflicts(self, pools: tuple[ResourcePool, ...]) -> None:
-        held = {
-            unit.held: (pool.name, unit.id) for pool in pools for unit in pool.devices if unit.held
+    def _log(self, wanted: WantedPlugins, state: NodeState) -> None:
+        if state.settled and not state.snapshot.devices and not self._logged_idle:
+            self._logged_idle = True
+            log.info("no-devices", extra={"effect": "nothing is advertised until one appears"})
+        conflicts = {
+            device.held: {"resource": pool.name, "device": device.id, "why": device.held}
+            for pool in wanted.pools
+            for device in pool.devices
+            if device.held
         }
-        for why in held.keys() - self._told_held:
-            resource, unit_id = held[why]
-            fields = {"resource": resource, "device": unit_id, "why": why}
-            log.warning("held-elsewhere", extra={**fields, "effect": "not given out until then"})
-        self._told_held = frozenset(held)
-
-    def _log_unassigned(self, unassigned: tuple[UnassignedDevices, ...]) -> None:
-        for group in unassigned:
-            if group not in self._unassigned:
+        for why in conflicts.keys() - self._logged_conflicts:
+            effect = "not given out until then"
+            log.warning("allocation-conflict", extra={**conflicts[why], "effect": effect})
+        self._logged_conflicts = frozenset(conflicts)
+        for group in wanted.unassigned:
+            if group not in self._wanted.unassigned:
                 log.warning("not-advertised", extra={"devices": group.device_ids, "why": group.why})
-        self._unassigned = unassigned
+
+
+def _spec_of(
+    pool: ResourcePool, config: PluginConfig, before: PluginSpec | None = None
+) -> PluginSpec:
+    """The list of `before` is kept where it has not changed: it may have thousands of
+    replicas."""
+    same = before is not None and _same(before.pool, pool)
+    advertised = before.advertised if before is not None and same else pool.advertised()
+    return PluginSpec(pool, advertised, config.device_list_strategy, config.options)
+
+
+def _same(one: ResourcePool, other: ResourcePool) -> bool:
+    """Whether both have the same advertised devices."""
+    replicas = one.resource.sharing.replicas, other.resource.sharing.replicas
+    return one.devices == other.devices and replicas[0] == replicas[1]
 
 
 def _log_cards(before: ResourcePool, after: ResourcePool) -> None:
-    """Cards that became sick or well; the devices' own lines have the reasons."""
+    """Cards whose health changed; the devices' own lines have the reasons."""
     if after.resource.granularity != "card":
         return
-    known = {unit.id: unit for unit in before.devices}
-    for unit in after.devices:
-        was: AdvertisedDevice | None = known.get(unit.id)
-        if was is not None and was.healthy != unit.healthy:
-            event = "card-healthy" if unit.healthy else "card-unhealthy"
-            fields = {"resource": after.name, "card": unit.id, "devices": unit.device_ids}
-            log.log(logging.INFO if unit.healthy else logging.ERROR, event, extra=fields)
+    known: dict[str, AdvertisedDevice] = {device.id: device for device in before.devices}
+    for device in after.devices:
+        was = known.get(device.id)
+        if was is not None and was.healthy != device.healthy:
+            event = "card-healthy" if device.healthy else "card-unhealthy"
+            fields = {"resource": after.name, "card": device.id, "devices": device.device_ids}
+            log.log(logging.INFO if device.healthy else logging.ERROR, event, extra=fields)

@@ -1,9 +1,9 @@
-"""Other copies of this plugin on the node, seen by their sockets.
+"""Other instances of this plugin on the node, seen by their sockets.
 
-A kubelet sends a resource's calls to whoever registered last, and takes the end of
-that one for the end of the resource, whoever else still serves it. So every copy
-keeps a silent connection to each other one: its end is the other's end, also by
-SIGKILL, and then the survivor registers again.
+A kubelet sends a resource's calls to whoever registered last, and up to 1.36 takes the end
+of that one, or of any, for the end of the resource. So every instance keeps a silent
+connection to each other one: its end is the other's end, also by SIGKILL, and then the one
+that stays registers again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .socket_names import instance_of
 log = logging.getLogger(__name__)
 
 
-class _Line(asyncio.Protocol):
+class _SilentConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self.lost = asyncio.Event()
 
@@ -28,26 +28,35 @@ class _Line(asyncio.Protocol):
         self.lost.set()
 
 
-#: Seconds after which a socket that nobody listens on is taken for left behind; a
-#: copy that starts binds its socket a moment before it listens.
+#: Seconds after which a socket that nobody listens on counts as left behind; an instance
+#: that starts binds its socket a moment before it listens.
 STALE_AFTER = 0.2
-#: Copies that are followed at once; an update makes two or three.
-MAX_COPIES = 32
+#: Instances that are followed at once; an update makes two or three.
+MAX_INSTANCES = 32
 
 
 class Peers:
-    """`alive` are the copies that run now; `departures` counts those that have gone,
-    or taken all their sockets away to go, since this one began."""
+    """`alive` are the instances that run now. `departures` counts those that have ended, or
+    removed all their sockets to end, since this one began; it is set with every change."""
 
     def __init__(self, directory: Path, prefix: str, own: str, tasks: asyncio.TaskGroup) -> None:
         self._directory = directory
         self._prefix = prefix
         self._own = own
         self._tasks = tasks
-        self._present: Mapping[str, Sequence[str]] = {}  # the sockets of each copy
+        self._present: Mapping[str, Sequence[str]] = {}  # the sockets of each instance
         self._followed: set[str] = set()
         self.alive: set[str] = set()
         self.departures: Watchable[int] = Watchable(0)
+
+    @property
+    def leaving(self) -> set[str]:
+        """Those that have no socket any more, and still run."""
+        return self.alive - self._present.keys()
+
+    @property
+    def staying(self) -> set[str]:
+        return self.alive & self._present.keys()
 
     def see(self, sockets: Collection[str]) -> None:
         """Call with the directory's sockets whenever they change."""
@@ -55,53 +64,56 @@ class Peers:
         for name in sorted(sockets):
             if name.startswith(self._prefix) and (instance := instance_of(name)) != self._own:
                 present.setdefault(instance, []).append(name)
-        leaving = (self._present.keys() - present.keys()) & self.alive
+        departed = (self._present.keys() - present.keys()) & self.alive
         self._present = present
         # Each costs a connection, and anybody who may write here can make names like ours.
-        for instance in sorted(present.keys() - self._followed)[: MAX_COPIES - len(self._followed)]:
+        free = MAX_INSTANCES - len(self._followed)
+        for instance in sorted(present.keys() - self._followed)[:free]:
             self._followed.add(instance)
             self._tasks.create_task(self._follow(instance))
-        if leaving:
-            self.departures.set(self.departures.value + len(leaving))
+        if departed:
+            self.departures.set(self.departures.value + len(departed))
 
     async def _follow(self, instance: str) -> None:
         try:
-            line = await self._connect(instance, STALE_AFTER)
-            if line is None:
+            connection = await self._connect(instance, STALE_AFTER)
+            if connection is None:
                 return
-            log.info("another-copy", extra={"copy": instance})
+            log.info("another-instance", extra={"instance": instance})
             self.alive.add(instance)
-            while line is not None:  # it may have dropped just the socket of this line
-                await line.lost.wait()
-                line = await self._connect(instance)
+            self.departures.set(self.departures.value + (instance not in self._present))
+            while connection is not None:  # it may have closed just the socket of this one
+                await connection.lost.wait()
+                connection = await self._connect(instance)
             self.alive.discard(instance)
-            log.info("another-copy-ended", extra={"copy": instance})
-            if instance in self._present:  # else its departure has been counted
-                self.departures.set(self.departures.value + 1)
+            log.info("another-instance-ended", extra={"instance": instance})
+            # One that removed its sockets first has been counted.
+            self.departures.set(self.departures.value + (instance in self._present))
         finally:
             self._followed.discard(instance)
 
-    async def _connect(self, instance: str, timeouts: float = 0.0) -> _Line | None:
+    async def _connect(self, instance: str, retry: float = 0.0) -> _SilentConnection | None:
         """None when nobody listens at any of its sockets, which are removed then; with
-        `patience`, if that is still so after as many seconds."""
+        `retry`, if that is still so after as many seconds."""
         loop = asyncio.get_running_loop()
         while True:
             refused = []
             for name in self._present.get(instance, ()):
+                path = str(self._directory / name)
                 try:
-                    _, line = await loop.create_unix_connection(_Line, str(self._directory / name))
+                    _, connection = await loop.create_unix_connection(_SilentConnection, path)
                 except ConnectionRefusedError:
                     refused.append(name)
                 except OSError:
-                    pass  # it went while we looked
+                    pass  # it was removed in the meantime
                 else:
-                    return line
+                    return connection
             if not refused:
                 return None
-            if not timeouts:
+            if not retry:
                 break
-            await asyncio.sleep(timeouts)
-            timeouts = 0.0
+            await asyncio.sleep(retry)
+            retry = 0.0
         for name in refused:
             with suppress(OSError):
                 (self._directory / name).unlink()

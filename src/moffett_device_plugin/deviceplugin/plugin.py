@@ -1,4 +1,4 @@
-"""The life of one resource: serve it, register it, and register it again whenever
+"""The life of one plugin: serve a resource, register it, and register it again whenever
 the kubelet may have lost it."""
 
 from __future__ import annotations
@@ -7,201 +7,153 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 
 from ..api import KUBELET_SOCKET
-from ..resources.plugin_config import PluginOptions
-from ..runtime.counters import ResourceCounters
-from ..runtime.watchable import Watchable
-from .kubelet_directory import KubeletDirectory
-from .listener import Listener
+from ..resources.plugin_config import PluginSpec
+from ..runtime.watchable import Watchable, set_within, waking
+from . import registration
+from .context import PluginContext
+from .kubelet_client import RegistrationError, register
 from .peers import Peers
-from .registration import RegistrationError, register
-from .service import AdvertisedDevices, Allocator, DevicePluginService, options_of
+from .registration import (
+    Action,
+    Bind,
+    ClearClient,
+    Observed,
+    Register,
+    RegistrationTrigger,
+    State,
+    Wait,
+    decide,
+)
+from .service import Allocator, DevicePluginService, options_of
 from .socket_names import socket_prefix
-from .sockets import PluginSocket, PluginSockets
+from .sockets import CLEARS, PluginSocket, PluginSockets
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrationTimeouts:
-    """How long to wait for what, in seconds.
-
-    `first_retry` doubles up to `last_retry`. `refused_retry` is the first one after
-    a kubelet that said no. `dial_back`: how long after a registration the kubelet
-    may take to call ListAndWatch. `steady`: a registration that held so long was a
-    good one. `handover`: how long to go on serving after another copy was told.
-    `withdrawal`: from the empty list of a resource that is offered no more to its end.
-    """
-
-    first_retry: float = 0.002
-    refused_retry: float = 1.0
-    last_retry: float = 10.0
-    dial_back: float = 12.0
-    steady: float = 1.0
-    handover: float = 0.3
-    withdrawal: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationTrigger:
-    """What calls for a registration: a change in any of these."""
-
-    kubelet: tuple[int, int, int] | None  # a new kubelet.sock
-    departures: int  # another copy went: the kubelet may have taken it for us
-    lost: int  # the kubelet stopped listening to us
-    options: PluginOptions  # what it is told to call
-
-
 class ResourcePlugin:
-    """Serves one resource to the kubelet until it is cancelled.
-
-    `registered` tells whether it listens to us now.
-    """
+    """Serves one resource to the kubelet until it is cancelled. `clock` is in seconds."""
 
     def __init__(
         self,
         resource: str,
-        directory: KubeletDirectory,
-        advertised: Watchable[AdvertisedDevices],
+        spec: Watchable[PluginSpec],
         allocator: Allocator,
-        options: Callable[[], PluginOptions] = PluginOptions,
-        counters: ResourceCounters | None = None,
-        allocated: Callable[[], object] = lambda: None,
-        timeouts: RegistrationTimeouts = RegistrationTimeouts(),
+        context: PluginContext,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.resource = resource
-        self.counters = counters or ResourceCounters()
-        self.service = DevicePluginService(
-            resource, advertised, allocator, options, self.counters, allocated
-        )
-        self._plugin_options = options
-        self._directory = directory
-        self._advertised = advertised
-        self._timeouts = timeouts
+        self.counters = context.counters.of(resource)
+        self.service = DevicePluginService(spec, allocator, self.counters)
+        self._spec = spec
+        self._directory = context.directory
+        self._timeouts = context.timeouts
         self._clock = clock
-        self._bell = asyncio.Event()
-        self._told = ""  # what the log said last of why there is no registration
+        self._wake = asyncio.Event()
+        self._state = State()
+        self._logged = ""  # the last reason in the log why the kubelet does not have us
 
     @property
     def registered(self) -> bool:
+        """Whether a kubelet listens to us now."""
         return self.service.streams > 0
-
-    def look_again(self) -> None:
-        """To be called when `calls` may have changed."""
-        self._bell.set()
 
     async def run(self) -> None:
         version = -1
-        while not self._advertised.value:  # a node without devices advertises nothing
-            _, version = await self._advertised.after(version)
+        while not self._spec.value.advertised:  # a node without devices advertises nothing
+            _, version = await self._spec.after(version)
         async with asyncio.TaskGroup() as tasks:
             sockets = PluginSockets(self._directory.path, self.resource, self.service, tasks)
             prefix = socket_prefix(self.resource)
             peers = Peers(self._directory.path, prefix, sockets.instance, tasks)
-            self._directory.listing.listen(self._bell.set)
-            self.service.changed.listen(self._bell.set)
-            peers.departures.listen(self._bell.set)
+            watched = (self._directory.listing, self.service.changed, peers.departures, self._spec)
             try:
-                await self._stay_registered(sockets, peers)
+                with waking(self._wake, *watched):
+                    await self._stay_registered(sockets, peers)
             finally:
-                self._directory.listing.forget(self._bell.set)
                 await self._leave(sockets, peers)
 
     async def _stay_registered(self, sockets: PluginSockets, peers: Peers) -> None:
-        done: RegistrationTrigger | None = None  # what we last registered for
-        tried: RegistrationTrigger | None = None
-        failures = 0
-        last_time = float("-inf")  # of the last accepted registration
-        deadline = float("inf")  # for the kubelet to dial back
         while True:
-            self._bell.clear()
-            listing = self._directory.listing.value
-            peers.see(listing.sockets)
-            sockets.tidy()
-            trigger = RegistrationTrigger(
-                listing.kubelet, peers.departures.value, sockets.lost, self._plugin_options()
-            )
-            if trigger.kubelet is not None and trigger != done:
-                sockets.renew()
-            wait: float | None = None
-            if not listing.exists:
-                self._waiting(f"{self._directory.path} is not there")
-            elif listing.kubelet is None:
-                self._waiting(f"there is no {KUBELET_SOCKET}")
-            elif not await self._listening(sockets.newest.listener):
-                wait = self._timeouts.refused_retry
+            self._wake.clear()
+            now, timeouts = self._clock(), self._timeouts
+            seen = self._observe(sockets, peers)
+            self._state = registration.observed(self._state, seen, now, timeouts)
+            action = decide(self._state, now, timeouts)
+            self._log_waiting(action.reason)
+            if isinstance(action, Wait):
+                await set_within(self._wake, None if action.until is None else action.until - now)
             else:
-                if tried is None or tried.kubelet != trigger.kubelet:
-                    failures = 0
-                tried = trigger
-                now = self._clock()
-                if done == trigger:
-                    wait = None if sockets.newest.stream_count.started else deadline - now
-                    if wait is not None and wait <= 0:
-                        done, failures = None, failures + 1
-                        self._waiting("it accepted the registration and never dialled back")
-                        continue
-                elif now < (due := last_time + self._pause(failures)):
-                    wait = due - now
-                else:
-                    steady = now - last_time > self._timeouts.steady
-                    ok = await self._register(sockets.newest, failures)
-                    last_time = self._clock()
-                    if ok:
-                        done = trigger
-                        deadline = last_time + self._timeouts.dial_back
-                        # One that does not hold is tried again ever more slowly.
-                        failures = 0 if steady else failures + 1
-                    else:
-                        failures += 1
-                    continue
-            await self._wait(wait)
+                self._state = await self._act(action, self._state, sockets)
 
-    async def _wait(self, seconds: float | None) -> None:
+    async def _act(self, action: Action, state: State, sockets: PluginSockets) -> State:
+        match action:
+            case Bind():
+                own = sockets.newest
+            case Register():
+                sockets.renew()
+                own = sockets.newest
+            case ClearClient():
+                own = sockets.another(refuse=CLEARS)
+            case _:
+                sockets.close_older()
+                return registration.older_closed(state, self._clock())
+        made_again = own.listener.ever_listened
         try:
-            async with asyncio.timeout(seconds):
-                await self._bell.wait()
-        except TimeoutError:
-            pass
+            if await own.listener.ensure() and made_again:
+                log.info("plugin-socket-recreated", extra={"socket": own.listener.path})
+        except OSError as error:
+            why = f"cannot listen on {own.listener.path}: {error.strerror}"
+            return registration.not_listening(state, self._clock(), why, self._timeouts)
+        if isinstance(action, Register):
+            return await self._register(own, state)
+        return state if isinstance(action, Bind) else await self._clear(own, sockets, state)
 
-    def _pause(self, failures: int) -> float:
-        if failures == 0:
-            return 0.0
-        return float(
-            min(self._timeouts.first_retry * 2 ** min(failures, 30), self._timeouts.last_retry)
+    async def _clear(self, own: PluginSocket, sockets: PluginSockets, state: State) -> State:
+        """Registers `own` so that the kubelet refuses it, as is wanted. One that accepts it
+        has it as any other."""
+        try:
+            await self._call_register(own)
+        except RegistrationError as error:
+            own.close()
+            if not error.answered:
+                return registration.unreachable(state, self._clock(), str(error))
+            log.info("kubelet-client-cleared", extra={"resource": self.resource})
+            return registration.cleared(state, self._clock())
+        sockets.renew(own)
+        return self._accepted(own, state)
+
+    def _observe(self, sockets: PluginSockets, peers: Peers) -> Observed:
+        listing = self._directory.listing.value
+        peers.see(listing.sockets)
+        sockets.tidy()
+        trigger = RegistrationTrigger(
+            listing.kubelet, peers.departures.value, sockets.lost, self._spec.value.options
+        )
+        return Observed(
+            trigger,
+            directory="" if listing.exists else str(self._directory.path),
+            bound=sockets.newest.listener.intact(),
+            listening=sockets.newest.stream_count.started > 0,
+            options_asked=sockets.newest.stream_count.options_asked,
+            older=sockets.older,
+            leaving=bool(peers.leaving),
         )
 
-    async def _listening(self, listener: Listener) -> bool:
-        again = listener.ever_listened
-        try:
-            if await listener.ensure() and again:
-                log.info("own-socket-made-again", extra={"socket": listener.path})
-        except OSError as error:
-            self._waiting(f"cannot listen on {listener.path}: {error.strerror}")
-            return False
-        return True
-
-    async def _register(self, own: PluginSocket, failures: int) -> bool:
+    async def _register(self, own: PluginSocket, state: State) -> State:
         started = self._clock()
-        socket = self._directory.path / KUBELET_SOCKET
         try:
-            await register(socket, own.name, self.resource, options_of(self._plugin_options()))
+            await self._call_register(own)
         except RegistrationError as error:
-            if error.kubelet_is_there:
-                own.used = True
-                self.counters.registration_failures += 1
-                self._waiting(f"it refused the registration: {error}")
-                await self._wait(self._timeouts.refused_retry)
-            elif failures > 8:  # a socket is there for a moment before its kubelet listens
-                self._waiting(f"{socket}: {error}")
-            return False
-        own.used = True
-        self.counters.registrations += 1
-        self._told = ""
-        advertised = self._advertised.value
+            if not error.answered:
+                return registration.unreachable(state, self._clock(), str(error))
+            own.used = True
+            self.counters.registration_failures += 1
+            return registration.refused(state, self._clock(), str(error), self._timeouts)
+        advertised = self._spec.value.advertised
         log.info(
             "registered",
             extra={
@@ -211,18 +163,33 @@ class ResourcePlugin:
                 "took_ms": round((self._clock() - started) * 1000, 1),
             },
         )
-        return True
+        return self._accepted(own, state)
 
-    def _waiting(self, why: str) -> None:
-        """Says once why the kubelet does not have us, and again when that changes."""
-        if why != self._told:
-            self._told = why
-            log.warning("waiting-for-kubelet", extra={"resource": self.resource, "why": why})
+    async def _call_register(self, own: PluginSocket) -> None:
+        options = options_of(self._spec.value.options)
+        await register(self._directory.path / KUBELET_SOCKET, own.name, self.resource, options)
+
+    def _accepted(self, own: PluginSocket, state: State) -> State:
+        own.used = True
+        self.counters.registrations += 1
+        self._logged = ""
+        return registration.accepted(state, self._clock())
+
+    def _log_waiting(self, reason: str) -> None:
+        """Once for each reason why the kubelet does not have us."""
+        if reason and reason != self._logged:
+            self._logged = reason
+            log.warning("waiting-for-kubelet", extra={"resource": self.resource, "why": reason})
 
     async def _leave(self, sockets: PluginSockets, peers: Peers) -> None:
-        """Another copy, if there is one, sees our sockets go and registers; only then
-        do we stop serving, so that the kubelet always has somebody."""
+        """Another instance, if there is one, sees our sockets go and registers; only then
+        do we stop serving, so that the kubelet always has a plugin to call."""
+        if self._state.cleared_at is not None and not peers.staying:
+            # Without a client the kubelet would not notice our end.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeouts.handover):
+                    await self._act(Register(), self._state, sockets)
         sockets.unlink()
-        if peers.alive and self.service.streams:
+        if peers.staying and self.service.streams:
             await asyncio.sleep(self._timeouts.handover)
         sockets.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -18,15 +18,13 @@ from ..allocation.placement import PlacementError
 from ..api import deviceplugin_v1beta1_pb2 as pb
 from ..grpc.messages import Code, StatusError
 from ..grpc.server import Method, Streaming, Unary
-from ..resources.plugin_config import PluginOptions
+from ..resources.plugin_config import PluginOptions, PluginSpec
 from ..resources.pools import AdvertisedDevice
 from ..runtime.counters import ResourceCounters
 from ..runtime.watchable import Watchable
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
-
-AdvertisedDevices = tuple[AdvertisedDevice, ...]
 
 
 class Allocator(Protocol):
@@ -40,16 +38,18 @@ class Allocator(Protocol):
     def allocate(self, ids: Sequence[str]) -> AllocateResult:
         """What a container gets. Raises RefusalError."""
 
-    def check(self, ids: Sequence[str]) -> None:
+    async def check(self, ids: Sequence[str]) -> None:
         """A last look before a container starts. Raises RefusalError."""
 
 
 @dataclass(slots=True)
 class StreamCount:
-    """Who listens through one socket: the ListAndWatch calls that began and ended."""
+    """The ListAndWatch calls that began and ended at one socket, and whether
+    GetDevicePluginOptions was called there."""
 
     started: int = 0
     ended: int = 0
+    options_asked: bool = False
 
     @property
     def streams(self) -> int:
@@ -57,8 +57,7 @@ class StreamCount:
 
 
 class DevicePluginService:
-    """Answers the kubelet from `advertised` and `allocator`; `allocated` is called after
-    each container that was given devices.
+    """Answers the kubelet from `spec` and `allocator`.
 
     `streams` is how many kubelets listen now; `started` and `ended` count the
     ListAndWatch calls that ever did.
@@ -66,19 +65,13 @@ class DevicePluginService:
 
     def __init__(
         self,
-        resource: str,
-        advertised: Watchable[AdvertisedDevices],
+        spec: Watchable[PluginSpec],
         allocator: Allocator,
-        options: Callable[[], PluginOptions] = PluginOptions,
         counters: ResourceCounters | None = None,
-        allocated: Callable[[], object] = lambda: None,
     ) -> None:
-        self._resource = resource
-        self._advertised = advertised
+        self._spec = spec
         self._allocator = allocator
-        self._plugin_options = options
         self._counters = counters or ResourceCounters()
-        self._allocated = allocated
         self.started = 0
         self.ended = 0
         self.changed: Watchable[int] = Watchable(0)  # streams alive
@@ -87,21 +80,30 @@ class DevicePluginService:
     def streams(self) -> int:
         return self.started - self.ended
 
-    def methods(self, stream_count: StreamCount | None = None) -> Mapping[str, Method]:
-        """For one socket, whose `audience` is counted."""
+    @property
+    def _resource(self) -> str:
+        return self._spec.value.pool.name
+
+    def methods(
+        self, stream_count: StreamCount | None = None, *, refuse: str = ""
+    ) -> Mapping[str, Method]:
+        """For one socket, whose calls are counted. With `refuse`, GetDevicePluginOptions
+        answers this error."""
+        count = stream_count or StreamCount()
         return {
-            api.GET_OPTIONS: Unary(self._options),
-            api.LIST_AND_WATCH: Streaming(
-                partial(self._list_and_watch, stream_count or StreamCount())
-            ),
+            api.GET_OPTIONS: Unary(partial(self._options, count, refuse)),
+            api.LIST_AND_WATCH: Streaming(partial(self._list_and_watch, count)),
             api.GET_PREFERRED_ALLOCATION: Unary(self._preferred),
             api.ALLOCATE: Unary(self._allocate),
             api.PRE_START_CONTAINER: Unary(self._pre_start),
         }
 
-    def _options(self, request: bytes) -> bytes:
+    def _options(self, count: StreamCount, refuse: str, request: bytes) -> bytes:
         _parsed(pb.Empty, request)
-        return options_of(self._plugin_options()).SerializeToString()
+        count.options_asked = True
+        if refuse:
+            raise StatusError(Code.FAILED_PRECONDITION, refuse)
+        return options_of(self._spec.value.options).SerializeToString()
 
     async def _list_and_watch(
         self, stream_count: StreamCount, request: bytes
@@ -111,11 +113,12 @@ class DevicePluginService:
         self.started += 1
         self.changed.set(self.streams)
         try:
-            version, told = -1, None
+            version, sent = -1, None
             while True:
-                advertised, version = await self._advertised.after(version)
-                if advertised != told:
-                    told = advertised
+                spec, version = await self._spec.after(version)
+                advertised = spec.advertised
+                if advertised != sent:
+                    sent = advertised
                     self._counters.list_and_watch_updates += 1
                     yield response_of(advertised)
         finally:
@@ -124,29 +127,28 @@ class DevicePluginService:
             self.changed.set(self.streams)
 
     def _preferred(self, request: bytes) -> bytes:
+        """A hint: an error here would fail the pod for good, so there is always an answer."""
         began = time.perf_counter()
         parsed = _parsed(pb.PreferredAllocationRequest, request)
         response = pb.PreferredAllocationResponse()
         for container in parsed.container_requests:
+            available, size = container.available_deviceIDs, container.allocation_size
+            must_include = container.must_include_deviceIDs
+            fields = {"resource": self._resource, "size": size}
             try:
-                ids = self._allocator.prefer(
-                    container.available_deviceIDs,
-                    container.must_include_deviceIDs,
-                    container.allocation_size,
-                )
-            except PlacementError as error:
+                ids = self._allocator.prefer(available, must_include, size)
+                log.debug("placement", extra={**fields, "devices": ids})
+            except Exception as error:
                 self._counters.placement_rejections += 1
-                log.warning("placement-refused", extra={"resource": self._resource, "why": error})
-                raise StatusError(Code.INVALID_ARGUMENT, str(error)) from error
+                ids = first_available(available, must_include, size)
+                effect = {"effect": "the first available devices are preferred"}
+                # Of what was not foreseen, there is all there is to know.
+                unforeseen = None if isinstance(error, PlacementError) else error
+                why = str(error) or type(error).__name__
+                log.warning(
+                    "placement-failed", extra={**fields, "why": why, **effect}, exc_info=unforeseen
+                )
             response.container_responses.add(deviceIDs=ids)
-            log.debug(
-                "placement",
-                extra={
-                    "resource": self._resource,
-                    "size": container.allocation_size,
-                    "devices": ids,
-                },
-            )
         self._counters.placement_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 
@@ -165,18 +167,16 @@ class DevicePluginService:
             self._counters.allocations += 1
             # The line is written after the answer: no kubelet has to wait for it.
             fields = {"resource": self._resource, "devices": ids}
-            loop = asyncio.get_running_loop()
-            loop.call_soon(partial(log.info, "allocated", extra=fields))
-            loop.call_soon(self._allocated)
+            asyncio.get_running_loop().call_soon(partial(log.info, "allocated", extra=fields))
         self._counters.allocate_seconds.observe(time.perf_counter() - began)
         return response.SerializeToString()
 
-    def _pre_start(self, request: bytes) -> bytes:
+    async def _pre_start(self, request: bytes) -> bytes:
         ids = sorted(_parsed(pb.PreStartContainerRequest, request).devices_ids)
         # Some kubelets may call it although the options do not ask for it.
-        if self._plugin_options().pre_start:
+        if self._spec.value.options.pre_start:
             try:
-                self._allocator.check(ids)
+                await self._allocator.check(ids)
             except RefusalError as error:
                 self._counters.pre_start_rejections += 1
                 raise self._refusal("start-refused", ids, error) from error
@@ -186,6 +186,14 @@ class DevicePluginService:
         log.warning(event, extra={"resource": self._resource, "devices": ids, "why": error})
         unknown = isinstance(error, UnknownDeviceError)
         return StatusError(Code.NOT_FOUND if unknown else Code.FAILED_PRECONDITION, str(error))
+
+
+def first_available(
+    available: Sequence[str], must_include: Sequence[str], size: int
+) -> Sequence[str]:
+    """All of `must_include` and the first of the others, up to `size` ids."""
+    chosen = dict.fromkeys([*must_include, *sorted(available)])
+    return list(chosen)[: max(size, len(set(must_include)))]
 
 
 def options_of(options: PluginOptions) -> pb.DevicePluginOptions:
@@ -213,7 +221,7 @@ def fill(answer: pb.ContainerAllocateResponse, granted: AllocateResult) -> None:
         answer.cdi_devices.add(name=name)
 
 
-def response_of(advertised: AdvertisedDevices) -> bytes:
+def response_of(advertised: Sequence[AdvertisedDevice]) -> bytes:
     """The list as the kubelet takes it. No topology without a NUMA node: an empty
     one would be taken for a promise that every node is as good."""
     response = pb.ListAndWatchResponse()

@@ -1,4 +1,4 @@
-"""The sockets at which one copy of the plugin serves one resource.
+"""The sockets at which one instance of the plugin serves one resource.
 
 Each registration has a socket of its own. A kubelet from 1.37 on knows a plugin's
 connections by their sockets: it refuses a socket that it still counts as connected, and
@@ -15,15 +15,28 @@ from .listener import Listener
 from .service import DevicePluginService, StreamCount
 from .socket_names import new_instance, socket_name
 
+#: What a kubelet writes into its log, as the reason of a failed registration.
+CLEARS = (
+    "this is no error: before an older connection of this resource ends, the plugin makes the"
+    " kubelet forget its client, and then registers again"
+)
+
 
 class PluginSocket:
-    """One of them, and who listens to us through it. It is `used` once a kubelet has
-    answered a registration that names it."""
+    """One of them, and the calls that come through it. It is `used` once a kubelet has
+    answered a registration that names it. With `refuse` it is one to clear the kubelet's
+    client with."""
 
-    def __init__(self, path: Path, service: DevicePluginService, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        path: Path,
+        service: DevicePluginService,
+        tasks: asyncio.TaskGroup,
+        refuse: str = "",
+    ) -> None:
         self.stream_count = StreamCount()
         self.used = False
-        self._server = Server(service.methods(self.stream_count), tasks)
+        self._server = Server(service.methods(self.stream_count, refuse=refuse), tasks)
         self.listener = Listener(path, self._server.protocol)
 
     @property
@@ -47,10 +60,10 @@ class PluginSocket:
 
 
 class PluginSockets:
-    """Those of one copy; `newest` is the one to register, or registered last.
+    """Those of one instance; `newest` is the one to register, or registered last.
 
     `lost` counts how often the kubelet stopped listening to what was the newest then.
-    What it does with an older one tells nothing.
+    What it does with an older one has no meaning.
     """
 
     def __init__(
@@ -63,36 +76,36 @@ class PluginSockets:
         self._made = 0
         self._lost_before = 0
         self._older: list[PluginSocket] = []
-        self.newest = self._another()
+        self.newest = self.another()
 
     @property
     def lost(self) -> int:
         return self._lost_before + self.newest.stream_count.ended
 
-    def renew(self) -> None:
-        """Lets the newest be one that no kubelet has been told of."""
-        if self.newest.used:
+    @property
+    def older(self) -> int:
+        """How many sockets before the newest a kubelet listens through."""
+        return len(self._older)
+
+    def renew(self, newest: PluginSocket | None = None) -> None:
+        """Puts one that no kubelet has been told of in the newest's place, or `newest`."""
+        if newest is not None or self.newest.used:
             self._lost_before = self.lost
             self._older.append(self.newest)
-            self.newest = self._another()
+            self.newest = newest or self.another()
 
     def tidy(self) -> None:
-        """Drops older ones: those that nobody listens through, and all but the last.
-
-        One is kept because a kubelet from 1.25 to 1.36 takes any connection's end for
-        that of the newest, which costs a moment. More would be a leak, where another
-        copy comes and goes all the time.
-        """
-        heard = [socket for socket in self._older if socket.stream_count.streams]
-        keep = heard[-1:]
+        """Drops older ones that nobody listens through."""
         for socket in self._older:
-            if socket in keep:
-                continue
-            if socket in heard:
-                socket.close()
-            else:  # the kubelet may be in the middle of an Allocate that it began here
+            if not socket.stream_count.streams:
+                # The kubelet may be in the middle of an Allocate that it began here.
                 socket.retire()
-        self._older = keep
+        self._older = [socket for socket in self._older if socket.stream_count.streams]
+
+    def close_older(self) -> None:
+        for socket in self._older:
+            socket.close()
+        self._older = []
 
     def unlink(self) -> None:
         for socket in (*self._older, self.newest):
@@ -102,7 +115,7 @@ class PluginSockets:
         for socket in (*self._older, self.newest):
             socket.close()
 
-    def _another(self) -> PluginSocket:
+    def another(self, refuse: str = "") -> PluginSocket:
         path = self._directory / socket_name(self.instance, self._made)
         self._made += 1
-        return PluginSocket(path, self._service, self._tasks)
+        return PluginSocket(path, self._service, self._tasks, refuse)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from ..devices.health.policy import HealthPolicy
 from ..devices.state import NodeState
+from ..hardware.settings import HardwareSettings
 from ..podresources.client import SOCKET
 from ..resources.conflicts import mark_conflicts
+from ..resources.device_ids import DeviceIds
 from ..resources.device_list_strategy import DeviceListStrategy
 from ..resources.pools import Resource, ResourcePool, build_pools
 from ..runtime.errors import ConfigurationError
 from ..settings.options import RawValue
-from ..settings.settings import HardwareSettings
 from .holders import Held
 
 
@@ -101,6 +102,6 @@ class Context:
 
     def pools(self) -> tuple[ResourcePool, ...]:
         """What should be advertised now, as the daemon would."""
-        devices = self.state.snapshot.devices
+        device_ids = DeviceIds(self.state.snapshot.devices)
         pools, _ = build_pools(self.state, self.resources)
-        return tuple(mark_conflicts(pool, self.held.units, devices) for pool in pools)
+        return tuple(mark_conflicts(pool, self.held.units, device_ids) for pool in pools)

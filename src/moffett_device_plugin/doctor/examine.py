@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ..devices.monitor import Monitor
 from ..hardware.factory import create_hardware
+from ..podresources.client import SOCKET
 from ..resources.device_list_strategy import DeviceListStrategy
 from ..resources.pools import Resource
 from ..runtime.errors import ConfigurationError
@@ -47,7 +48,7 @@ def examine(
         hardware=hardware_settings(values),
         policy=health_policy(values),
         kubelet_dir=values[_KUBELET_DIR],
-        pod_resources=socket_of(values),
+        pod_resources=socket_of(values) or SOCKET,
         resources=offered,
         device_list_strategy=DeviceListStrategy(values[_STRATEGIES]),
         cdi_dir=values[_CDI_DIR],

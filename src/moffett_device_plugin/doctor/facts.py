@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..commands.devices import describe
+from ..devices.description import describe
 from ..hardware import sysfs
 from ..hardware.mxsmi import ALL_FIELDS
 from ..hardware.smi_command import FIELD_STYLES

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..devices.cards import cards_of
 from ..devices.inventory import Snapshot
 from ..podresources.client import SOCKET, Holder, Holders, PodResourcesError, list_holders
-from ..resources.pools import strip_replica
+from ..resources.device_ids import DeviceIds
 from ..settings.options import SERVE_OPTIONS, Values
 
 KUBELET_DIR, POD_RESOURCES = (
@@ -18,11 +17,12 @@ KUBELET_DIR, POD_RESOURCES = (
 )
 
 
-def socket_of(values: Values) -> Path:
+def socket_of(values: Values) -> Path | None:
     """The pod-resources socket that was named, else the one beside the kubelet's plugin
     directory: a kubelet with another --root-dir has both elsewhere."""
     if values.given(POD_RESOURCES).origin != "default":
-        return Path(values[POD_RESOURCES])
+        path: Path | None = values[POD_RESOURCES]
+        return path
     return Path(values[KUBELET_DIR]).parent / "pod-resources" / SOCKET.name
 
 
@@ -42,34 +42,25 @@ class Held:
 def by_device(held: Held, snapshot: Snapshot) -> Mapping[str, tuple[Holder, ...]]:
     """The holders of each device by its id: those of its own unit, of its card, and of
     replicas of either. Whatever the resource is called: no other's unit has these ids."""
-    devices = {device.id: (device.id,) for device in snapshot.devices}
-    cards = {
-        card.id: tuple(device.id for device in card.devices) for card in cards_of(snapshot.devices)
-    }
-    found: dict[str, dict[Holder, None]] = {}
-    for units in held.units.values():
-        for unit_id, holders in units.items():
-            base = strip_replica(unit_id)
-            for device_id in devices.get(base) or cards.get(base, ()):
-                found.setdefault(device_id, {}).update(dict.fromkeys(holders))
-    return {device_id: tuple(holders) for device_id, holders in found.items()}
+    return DeviceIds(snapshot.devices).holders(held.units)
 
 
 def strays(
     held: Held, snapshot: Snapshot, resources: Iterable[str]
 ) -> Mapping[str, tuple[Holder, ...]]:
     """Units of these resources that are none of this node's, and who holds them."""
-    known = {device.id for device in snapshot.devices}
-    known |= {card.id for card in cards_of(snapshot.devices)}
+    ids = DeviceIds(snapshot.devices)
     return {
         unit_id: holders
         for resource in resources
         for unit_id, holders in held.units.get(resource, {}).items()
-        if strip_replica(unit_id) not in known
+        if not ids.behind(unit_id)
     }
 
 
-async def ask_holders(socket: Path, timeout: float = 2.0) -> Held:
+async def ask_holders(socket: Path | None, timeout: float = 2.0) -> Held:
+    if socket is None:
+        return Held(why_not="podResourcesSocket is none")
     try:
         return Held(await list_holders(socket, timeout))
     except PodResourcesError as error:

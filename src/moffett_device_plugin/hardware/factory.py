@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..settings.settings import HardwareSettings
 from . import Hardware
+from .settings import HardwareSettings
 
 
 def create_hardware(settings: HardwareSettings) -> Hardware:
@@ -16,5 +16,5 @@ def create_hardware(settings: HardwareSettings) -> Hardware:
     from .sysfs_hardware import SysfsHardware
 
     return SysfsHardware(
-        settings.host_root, settings.smi, settings.smi_timeout, settings.control_nodes
+        settings.host_root, settings.smi, settings.smi_timeout, settings.control_devices
     )

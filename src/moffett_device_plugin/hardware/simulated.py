@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from .simulation import NODE, Faults, Layout, bus_scan, smi_report
 from .types import BusScan, Mount, SmiReport
 
 log = logging.getLogger(__name__)
+
+_MAX_CONTROL = 1 << 20
 
 
 class SimulatedNode:
@@ -66,7 +69,7 @@ class SimulatedNode:
 
     def _load(self, path: Path) -> None:
         try:
-            faults = Faults.from_json(path.read_text())
+            faults = Faults.from_json(_read_text(path))
         except FileNotFoundError:
             faults = Faults()
         except (OSError, ValueError) as error:
@@ -74,6 +77,18 @@ class SimulatedNode:
             return
         if faults != self.faults:
             self.set(faults)
+
+
+def _read_text(path: Path) -> str:
+    """Raises ValueError for what is no text of a sensible size, such as a pipe or /dev/zero,
+    whose read would not end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
+    with path.open(encoding="utf-8") as file:
+        text = file.read(_MAX_CONTROL + 1)
+    if len(text) > _MAX_CONTROL:
+        raise ValueError(f"more than {_MAX_CONTROL} characters")
+    return text
 
 
 @contextmanager
@@ -119,6 +134,6 @@ def write_control(path: Path, faults: Faults) -> None:
 def read_control(path: Path) -> Faults:
     """Raises ValueError for a file that is not one of ours."""
     try:
-        return Faults.from_json(path.read_text())
+        return Faults.from_json(_read_text(path))
     except FileNotFoundError:
         return Faults()

@@ -29,7 +29,7 @@ CHIPS = {"S4": 1, "S10": 2, "S30": 3}
 DEVICE_IDS = {"S4": 0x7004, "S10": 0x7010, "S30": 0x7030}  # only the S30's is the real one
 MAX_CHIPS = 4096
 
-#: What can go wrong with one chip, by the word that `simulate fail` takes.
+#: What can go wrong with one chip, by the word that `simulate inject` takes.
 CHIP_FAULTS: Mapping[str, str] = MappingProxyType(
     {
         "gone": "it leaves the bus",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..devices.cards import cards_of
 from ..devices.inventory import Device
 from ..hardware.types import AerCounts, Link, Telemetry
-from ..resources.pools import strip_replica
+from ..resources.device_ids import DeviceIds
 from .library import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from .view import View
 
@@ -206,13 +205,11 @@ def _bus(labelled: _Labelled) -> Iterator[Metric]:
 def _allocations(view: View) -> Metric:
     """One series for each device and container that holds it, whatever the replicas."""
     family = InfoMetricFamily("moffett_spu_allocation", "Container that holds the device.")
-    devices = view.state.snapshot.devices
-    behind: dict[str, tuple[str, ...]] = {device.id: (device.id,) for device in devices}
-    behind |= {card.id: tuple(d.id for d in card.devices) for card in cards_of(devices)}
+    ids = DeviceIds(view.state.snapshot.devices)
     seen: dict[tuple[str, ...], None] = {}
     for resource, allocated in (view.holders or {}).items():
         for advertised_id, holders in allocated.items():
-            for device_id in behind.get(strip_replica(advertised_id), ()):
+            for device_id in ids.behind(advertised_id):
                 for holder in holders:
                     key = (holder.container, device_id, holder.namespace, holder.pod, resource)
                     seen[key] = None

@@ -74,7 +74,7 @@ class PodResourcesWatcher:
             return not self._answered and self._take(self._recall())
         if self.error is not None:
             self.error = None
-            log.info("pod-resources-answer")
+            log.info("pod-resources-available")
         self._answered = True
         return self._take(holders)
 
@@ -96,5 +96,5 @@ class PodResourcesWatcher:
     def _silent(self, why: str) -> None:
         if self.error is None:
             effect = "nothing tells which pods hold the devices"
-            log.warning("pod-resources-silent", extra={"why": why, "effect": effect})
+            log.warning("pod-resources-unavailable", extra={"why": why, "effect": effect})
         self.error = why

@@ -1,4 +1,4 @@
-"""Units that a pod holds in another form, and so must not be given out in this one. Pure.
+"""Devices that a pod holds in another form, and so must not be given out in this one. Pure.
 
 The kubelet counts each resource name for itself: a device that moved to another name, or
 from devices to cards, looks free to it although a pod has it.
@@ -6,13 +6,12 @@ from devices to cards, looks free to it although a pod has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from ..devices.cards import cards_of
-from ..devices.inventory import Device
-from .pools import REPLICA_MARK, AdvertisedDevice, ResourcePool, strip_replica
+from .device_ids import REPLICA_MARK, DeviceIds, strip_replica
+from .pools import AdvertisedDevice, ResourcePool
 
 
 class Holder(Protocol):
@@ -22,13 +21,13 @@ class Holder(Protocol):
     def pod(self) -> str: ...
 
 
-#: Resource name -> unit id -> who holds it; of all vendors' resources.
+#: Resource name -> id of the advertised device -> who holds it; of all vendors' resources.
 Holders = Mapping[str, Mapping[str, Sequence[Holder]]]
 
 
-def mark_conflicts(pool: ResourcePool, holders: Holders, devices: Iterable[Device]) -> ResourcePool:
-    """The division with those units unhealthy that are held in another form."""
-    elsewhere = _held(pool, holders, devices)
+def mark_conflicts(pool: ResourcePool, holders: Holders, device_ids: DeviceIds) -> ResourcePool:
+    """The pool with those devices unhealthy that are held in another form."""
+    elsewhere = _held(pool, holders, device_ids)
     if not elsewhere:
         return pool
     return replace(
@@ -36,27 +35,28 @@ def mark_conflicts(pool: ResourcePool, holders: Holders, devices: Iterable[Devic
     )
 
 
-def _with_conflict(unit: AdvertisedDevice, elsewhere: Mapping[str, str]) -> AdvertisedDevice:
-    for device_id in unit.device_ids:
+def _with_conflict(advertised: AdvertisedDevice, elsewhere: Mapping[str, str]) -> AdvertisedDevice:
+    for device_id in advertised.device_ids:
         if device_id in elsewhere:
-            return replace(unit, healthy=False, held=f"{device_id} is {elsewhere[device_id]}")
-    return unit
+            held = f"{device_id} is {elsewhere[device_id]}"
+            return replace(advertised, healthy=False, held=held)
+    return advertised
 
 
-def _held(pool: ResourcePool, holders: Holders, devices: Iterable[Device]) -> dict[str, str]:
+def _held(pool: ResourcePool, holders: Holders, device_ids: DeviceIds) -> dict[str, str]:
     """Device ids, and who holds each of them as what."""
-    cards = {card.id: [device.id for device in card.devices] for card in cards_of(devices)}
-    own = {base.id for base in pool.devices}
+    own = {device.id for device in pool.devices}
     sharing = pool.resource.sharing
     found: dict[str, str] = {}
-    for name, units in holders.items():
-        for unit_id, who in units.items():
-            base, shared = strip_replica(unit_id), REPLICA_MARK in unit_id
-            if name == pool.name and base in own and shared == sharing.shared:
-                continue  # the kubelet knows
+    for name, by_id in holders.items():
+        for advertised_id, who in by_id.items():
+            shared = REPLICA_MARK in advertised_id
+            same_form = shared == sharing.shared and strip_replica(advertised_id) in own
+            if name == pool.name and same_form:
+                continue  # the kubelet counts it
             if shared and sharing.shared:
-                continue  # two shares of a chip are what sharing is
-            for device_id in cards.get(base, [base]):
+                continue  # two replicas of a device may have two holders
+            for device_id in device_ids.behind(advertised_id):
                 for holder in who[:1]:
                     text = f"held by pod {holder.namespace}/{holder.pod} as {name}"
                     found.setdefault(device_id, text)

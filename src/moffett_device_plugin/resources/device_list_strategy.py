@@ -8,7 +8,8 @@ from typing import Literal
 Strategy = Literal["device-specs", "cdi-annotations", "cdi-cri", "envvar"]
 STRATEGIES: tuple[Strategy, ...] = ("device-specs", "cdi-annotations", "cdi-cri", "envvar")
 #: The versions of CDI specs that have all that ours need.
-CDI_VERSIONS = ("0.5.0", "0.6.0")
+CdiVersion = Literal["0.5.0", "0.6.0"]
+CDI_VERSIONS: tuple[CdiVersion, ...] = ("0.5.0", "0.6.0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""The terms on which devices are offered. Pure values."""
+"""What the node's plugins offer, and what each of them does. Pure values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .device_list_strategy import DeviceListStrategy
-from .pools import Resource
+from .device_list_strategy import PLAIN, DeviceListStrategy
+from .pools import AdvertisedDevice, Resource, ResourcePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,20 @@ class PluginOptions:
 
 @dataclass(frozen=True, slots=True)
 class PluginConfig:
-    """As what devices are offered, what a container gets with them, and when the
+    """As what devices are advertised, what a container gets with them, and when the
     plugin is asked."""
 
     resources: tuple[Resource, ...] = (Resource(),)
     device_list_strategy: DeviceListStrategy = field(default_factory=DeviceListStrategy)
     options: PluginOptions = field(default_factory=PluginOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSpec:
+    """What one plugin serves at one moment. `advertised` is what ListAndWatch sends: the
+    pool's devices or all replicas of them; nothing once the plugin is withdrawn."""
+
+    pool: ResourcePool
+    advertised: tuple[AdvertisedDevice, ...]
+    device_list_strategy: DeviceListStrategy = PLAIN
+    options: PluginOptions = PluginOptions()

@@ -11,14 +11,13 @@ from ..devices.cards import cards_of
 from ..devices.inventory import Device
 from ..devices.state import NodeState
 from ..runtime.errors import ConfigurationError
+from .device_ids import REPLICA_MARK, replica_id, replica_number
 from .selector import ANYTHING, Selector
 
 DEFAULT_RESOURCE = "moffett.ai/spu"
 #: What a name ends in when its units are whole cards, and when they are shared.
 CARD_SUFFIX = "-card"
 SHARED_SUFFIX = ".shared"
-#: Between a device's id and the number of its replica, as other plugins write it.
-REPLICA_MARK = "::"
 
 Granularity = Literal["device", "card"]
 GRANULARITIES: tuple[Granularity, ...] = ("device", "card")
@@ -113,10 +112,18 @@ class ResourcePool:
         if not sharing.shared:
             return self.devices
         return tuple(
-            replace(base, id=f"{base.id}{REPLICA_MARK}{number}")
-            for base in self.devices
+            replace(device, id=replica_id(device.id, number))
+            for device in self.devices
             for number in range(sharing.replicas)
         )
+
+    def has_replica(self, advertised_id: str) -> bool:
+        """Whether the id's part after that of the device or card is one that this resource
+        has: none without sharing, else the number of a replica."""
+        if not self.resource.sharing.shared:
+            return REPLICA_MARK not in advertised_id
+        number = replica_number(advertised_id)
+        return number is not None and number < self.resource.sharing.replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +132,6 @@ class UnassignedDevices:
 
     device_ids: tuple[str, ...]
     why: str
-
-
-def strip_replica(unit_id: str) -> str:
-    """The id of the device or card that a unit is, or is a replica of."""
-    return unit_id.partition(REPLICA_MARK)[0]
 
 
 def build_pools(

@@ -31,7 +31,7 @@ class ResourceCounters:
 
     allocations: int = 0  # containers that were given their devices
     allocation_rejections: int = 0
-    placement_rejections: int = 0
+    placement_rejections: int = 0  # preferences that were answered without a placement
     pre_start_rejections: int = 0
     registrations: int = 0  # that a kubelet accepted
     registration_failures: int = 0  # that a kubelet which was there refused

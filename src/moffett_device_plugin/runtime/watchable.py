@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -30,7 +31,8 @@ class Watchable(Generic[T]):
             listener()
 
     def listen(self, listener: Callable[[], object]) -> None:
-        """Calls it after each `set`, at once; it must not wait or fail."""
+        """Calls it after each `set`, at once; it must not wait, fail or do any work: what
+        there is to do belongs to a task that it wakes."""
         self._listeners.append(listener)
 
     def forget(self, listener: Callable[[], object]) -> None:
@@ -41,3 +43,24 @@ class Watchable(Generic[T]):
         while self.version <= version:
             await self._changed.wait()
         return self.value, self.version
+
+
+@contextmanager
+def waking(event: asyncio.Event, *watched: Watchable[Any]) -> Iterator[None]:
+    """Sets `event` whenever one of `watched` changes, for as long as the block runs."""
+    for watchable in watched:
+        watchable.listen(event.set)
+    try:
+        yield
+    finally:
+        for watchable in watched:
+            watchable.forget(event.set)
+
+
+async def set_within(event: asyncio.Event, seconds: float | None) -> None:
+    """Returns when `event` is set, or after so many seconds; None: however long it takes."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..runtime.errors import ConfigurationError
 from .document import MAX_BYTES, Section, parse
-from .options import NODE_NAME, Values
+from .options import Values
 from .sections import (
     NodeFacts,
     check_keys,
@@ -15,7 +15,8 @@ from .sections import (
     needs_labels,
     needs_name,
     node_sections,
-    with_section,
+    sets_for_one_node,
+    with_sections,
 )
 from .settings import ServeSettings, serve_settings
 
@@ -27,17 +28,28 @@ class Configuration:
 
     file: str
     root: Section
+    text: str
 
     @property
     def needs_labels(self) -> bool:
         return needs_labels(self.root, self.file)
 
-    def check(self, values: Values) -> None:
-        """Raises ConfigurationError unless every part of it is right, on all nodes."""
+    def check(self, values: Values, *, together: bool = False) -> None:
+        """Raises ConfigurationError unless every part of it is right, on all nodes. With
+        `together`, also the sections that can be for one node at once: there may be many
+        such sets, which a daemon need not try."""
         serve_settings(values.over(for_node(self.root, self.file, NodeFacts()), here=False))
-        for _, section in node_sections(self.root, self.file):
-            part = with_section(self.root, self.file, section)
-            serve_settings(values.over(part, here=False))
+        sections = tuple(section for _, section in node_sections(self.root, self.file))
+        for some in sets_for_one_node(sections) if together else ((one,) for one in sections):
+            part = with_sections(self.root, self.file, some)
+            try:
+                serve_settings(values.over(part, here=False))
+            except ConfigurationError as error:
+                if len(some) == 1:
+                    raise
+                lines = ", ".join(str(section.line) for section in some)
+                remedy = f"{error.remedy} (on a node that the sections on lines {lines} match)"
+                raise ConfigurationError(error.key, error.value, remedy) from None
 
     def values(self, values: Values, node: NodeFacts) -> Values:
         return values.over(for_node(self.root, self.file, node))
@@ -46,8 +58,8 @@ class Configuration:
         """What holds for `node`, flags and variables over it. Raises ConfigurationError
         for whatever is wrong anywhere in the file."""
         if not node.name and needs_name(self.root, self.file):
-            remedy = f"{self.file} has settings by node name; set {NODE_NAME.env} to this node's"
-            raise ConfigurationError(NODE_NAME.flag, "", remedy)
+            remedy = f"{self.file} has settings by node name; set SPU_NODE_NAME to this node's"
+            raise ConfigurationError("--node-name", "", remedy)
         self.check(values)
         return serve_settings(self.values(values, node))
 
@@ -65,10 +77,10 @@ def read_text(path: Path) -> str:
 
 
 def read(path: Path) -> Configuration:
-    return understood(path, read_text(path))
+    return parse_configuration(path, read_text(path))
 
 
-def understood(path: Path, text: str) -> Configuration:
+def parse_configuration(path: Path, text: str) -> Configuration:
     root = parse(text, str(path))
     check_keys(root, str(path))
-    return Configuration(str(path), root)
+    return Configuration(str(path), root, text)

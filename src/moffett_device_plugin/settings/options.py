@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from ..devices.health.policy import HealthPolicy, parse_rules
+from ..hardware.settings import DEFAULT_CONTROL
 from ..resources.device_list_strategy import CDI_VERSIONS, STRATEGIES
 from ..resources.pools import (
     DEFAULT_RESOURCE,
@@ -21,12 +22,12 @@ from ..resources.pools import (
     POLICIES,
     check_resource_name,
 )
+from ..runtime.errors import ConfigurationError
 from ..runtime.log import LEVELS
 from . import types
 from .types import OptionType
 
-LABELS_TO = ("none", "nfd", "api")
-DEFAULT_CONTROL = "/run/moffett-device-plugin/simulation.json"
+LABEL_SINKS = ("none", "nfd", "api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,9 @@ HARDWARE_OPTIONS = (
         "how long a run of mx-smi may take before it is killed", "SECONDS",
     ),
     Option(
-        "--control-node", "controlNodes", "", types.DEVICE_GLOBS,
-        "device nodes that every container gets beside its own devices'"
-        " (repeatable; those of the driver's own class are found by themselves)",
+        "--control-device", "controlDevices", "", types.DEVICE_GLOBS,
+        "device nodes for every container, beside those of its own devices (repeatable;"
+        " those of the driver's own class are found without it)",
         "GLOB", repeatable=True,
     ),
     Option(
@@ -95,7 +96,7 @@ HARDWARE_OPTIONS = (
     ),
     Option(
         "--simulate-control", "simulate.control", DEFAULT_CONTROL, types.PATH,
-        "where `simulate` tells a simulated node what is to go wrong", "FILE",
+        "the file in which `simulate` puts the faults of a simulated node", "FILE",
     ),
 )  # fmt: skip
 LOG_OPTIONS = (
@@ -131,7 +132,7 @@ RESOURCE_OPTIONS = (
     ),
     Option(
         "--granularity", "granularity", "device", types.one_of(GRANULARITIES),
-        "what one unit of the resource is: a device, or a whole card", "UNIT",
+        "what one of the resource is: a device, or a whole card", "UNIT",
     ),
     Option(
         "--placement", "placement", "compact", types.one_of(POLICIES),
@@ -139,7 +140,7 @@ RESOURCE_OPTIONS = (
     ),
     Option(
         "--sharing-replicas", "sharing.replicas", "1", types.whole_number(1, 1000),
-        "how many pods may share each unit; nothing keeps their memory apart", "N",
+        "how many containers may share each advertised device; their memory is not isolated", "N",
     ),
     Option(
         "--sharing-rename", "sharing.rename", "true", types.SWITCH,
@@ -147,12 +148,13 @@ RESOURCE_OPTIONS = (
     ),
     Option(
         "--sharing-max-per-pod", "sharing.maxPerPod", "", types.whole_number(1, 100_000),
-        "the most units of the resource that one container may ask for", "N",
+        "the most of the resource that one container may ask for", "N",
     ),
     Option(
         "--sharing-fail-requests-greater-than-one", "sharing.failRequestsGreaterThanOne",
         "false", types.SWITCH,
-        "whether a container that asks for several shared units is refused", "true|false",
+        "whether a container that asks for more than one of a shared resource is refused",
+        "true|false",
     ),
 )  # fmt: skip
 SERVE_OPTIONS = (
@@ -163,11 +165,12 @@ SERVE_OPTIONS = (
     Option(
         "--pod-resources-socket", "podResourcesSocket",
         "/var/lib/kubelet/pod-resources/kubelet.sock", types.SOCKET,
-        "where the kubelet tells which pods hold which devices; none for not asking", "FILE",
+        "the kubelet's socket that lists which pods hold which devices; none for not asking",
+        "FILE",
     ),
     Option(
         "--node-name", "nodeName", "", types.TEXT,
-        "this node's name, for what is configured or told by node", "NAME",
+        "this node's name, for settings of some nodes and for the API server", "NAME",
     ),
     Option(
         "--mx-smi-interval", "mxSmi.intervalSeconds", "5", types.seconds(0.5, 3600),
@@ -185,7 +188,7 @@ SERVE_OPTIONS = (
     ),
     Option(
         "--cdi-version", "cdi.version", "0.6.0", types.one_of(CDI_VERSIONS),
-        "the least CDI version that specs declare: 0.5.0 for engines that know no later one",
+        "the lowest CDI version that specs declare: 0.5.0 for engines that support no later one",
         "VERSION",
     ),
     Option(
@@ -194,18 +197,18 @@ SERVE_OPTIONS = (
     ),
     Option(
         "--pre-start-check", "preStartCheck", "false", types.SWITCH,
-        "whether devices are looked at once more right before a container starts",
+        "whether devices are checked once more right before a container starts",
         "true|false",
     ),
 )  # fmt: skip
-BESIDE_OPTIONS = (
+INTEGRATION_OPTIONS = (
     Option(
         "--metrics-address", "metrics.address", "", types.ADDRESS,
         "where metrics, /healthz and /readyz are served, such as :9400 or 127.0.0.1:9400"
         " (default: nowhere)", "HOST:PORT",
     ),
     Option(
-        "--labels", "labels.to", "none", types.one_of(LABELS_TO),
+        "--labels", "labels.sink", "none", types.one_of(LABEL_SINKS),
         "where labels that describe the devices go: to a file for Node Feature Discovery,"
         " to the Node by the API, or nowhere", "none|nfd|api",
     ),
@@ -228,37 +231,31 @@ BESIDE_OPTIONS = (
     ),
     Option(
         "--api-token-file", "api.tokenFile", "", types.OPTIONAL_PATH,
-        "the token to show it (default: the pod's own)", "FILE",
+        "the token for it (default: the pod's own)", "FILE",
     ),
     Option(
         "--api-ca-file", "api.caFile", "", types.OPTIONAL_PATH,
-        "who may vouch for it (default: the pod's own)", "FILE",
+        "the CA certificates for it (default: the pod's own)", "FILE",
     ),
 )  # fmt: skip
-NODE_NAME = next(option for option in SERVE_OPTIONS if option.path == "nodeName")
 CONFIG_OPTION = Option(
     "--config", "", "", types.OPTIONAL_PATH, "the configuration file (YAML)", "FILE"
 )
-#: All that a configuration file can set, but for what is in each item of `resources`.
-FILE_OPTIONS = HARDWARE_OPTIONS + SERVE_OPTIONS + BESIDE_OPTIONS + HEALTH_OPTIONS + LOG_OPTIONS
+#: All that a configuration file can set, except what is in each item of `resources`.
+FILE_OPTIONS = HARDWARE_OPTIONS + SERVE_OPTIONS + INTEGRATION_OPTIONS + HEALTH_OPTIONS + LOG_OPTIONS
+OPTIONS = {o.flag: o for o in (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS)}
+
+#: Names of earlier versions, and what replaces them: each is refused with its new name.
+RENAMED_FLAGS = {"--control-node": "--control-device"}
+RENAMED_VARIABLES = {"SPU_CONTROL_NODE": "SPU_CONTROL_DEVICE"}
+RENAMED_KEYS = {"controlNodes": "controlDevices", "labels.to": "labels.sink"}
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def add_options(parser: argparse.ArgumentParser, options: tuple[Option, ...]) -> None:
-    for option in options:
-        default = f", default {option.default}" if option.default else ""
-        parser.add_argument(
-            option.flag,
-            metavar=option.metavar,
-            action="append" if option.repeatable else "store",
-            help=f"{option.help} [{option.env}{default}]",
-        )
+def check_variables(environment: Mapping[str, str]) -> None:
+    """Raises ConfigurationError for a variable that has another name now."""
+    for name, now in RENAMED_VARIABLES.items():
+        if environment.get(name):
+            raise ConfigurationError(name, environment[name], f"its name is now {now}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +297,10 @@ class Values:
         here = self._here if here is None else here
         return Values(self._arguments, self._environment, file, here=here)
 
-    def __getitem__(self, option: Option) -> Any:
+    def __getitem__(self, option: Option | str) -> Any:
+        """The value of an option, which may be named by its flag."""
+        if isinstance(option, str):
+            option = OPTIONS[option]
         given = self.given(option)
         value = option.parse(given.key, given.text)
         if self._here and option.type.check is not None:

@@ -1,4 +1,4 @@
-"""Follows the configuration file: what it says now, or a word on why that cannot be."""
+"""Follows the configuration file, and refuses what is wrong in it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from ..runtime.counters import Counters
 from ..runtime.errors import ConfigurationError
 from ..runtime.inotify import ENTRIES, Inotify, Mask
-from .load import Configuration, read_text, understood
+from .load import Configuration, parse_configuration, read_text
 from .options import Values
 from .sections import NodeFacts
 from .settings import ServeSettings
@@ -19,56 +20,60 @@ from .settings import ServeSettings
 log = logging.getLogger(__name__)
 
 #: Seconds between reads of the file without an event: for file systems and mounts
-#: that tell of none.
+#: that report none.
 READ_PERIOD = 30.0
-#: Seconds in which a burst of events is gathered into one. A ConfigMap changes by a
-#: handful of them.
+#: Seconds in which several events are taken as one: a ConfigMap changes by a few.
 GATHER = 0.05
 
 
 class ConfigFile:
-    """The file at `path` for `node`; `settings` is what holds now. Raises
-    ConfigurationError when it is wrong from the start. `text` is what the file said to
-    whoever has acted on it already: what it says since then is a change."""
+    """The file of `configuration` for `node`; `settings` is what is in force. Raises
+    ConfigurationError when it is wrong from the start. `configuration` may have been acted
+    on already: what the file says since it was read is a change."""
 
-    def __init__(
-        self, path: Path, values: Values, node: NodeFacts, text: str | None = None
-    ) -> None:
+    def __init__(self, configuration: Configuration, values: Values, node: NodeFacts) -> None:
         self.counters = Counters()
-        self._path = path
+        self.configuration = configuration
+        self.settings: ServeSettings = configuration.settings(values, node)
+        self._path = Path(configuration.file)
         self._values = values
         self._node = node
-        self._text = read_text(path) if text is None else text
-        self._told = ""
-        self.configuration: Configuration = understood(path, self._text)
-        self.settings: ServeSettings = self.configuration.settings(values, node)
+        #: Why the file, and what it says for the labels, was refused last.
+        self._refused: dict[Literal["file", "labels"], str] = {}
 
     async def changes(self) -> AsyncGenerator[ServeSettings, None]:
-        """Yields what holds whenever that changes: never an invalid file."""
+        """Yields the settings whenever others are in force: never those of an invalid file."""
         async for _ in _events(self._path):
             if await self._look():
                 yield self.settings
 
     def for_labels(self, labels: Mapping[str, str]) -> ServeSettings | None:
-        """What holds now that the node has these labels; None for no difference."""
-        self._node = NodeFacts(self._node.name, labels)
-        return self.settings if self._apply(self.configuration) else None
+        """What is in force now that the node has these labels; None for no difference. What
+        they lead to may be wrong: it is logged, and what was in force stays."""
+        node = NodeFacts(self._node.name, labels)
+        try:
+            changed = self._apply(self.configuration, node)
+        except ConfigurationError as error:
+            self._refuse("labels", str(error))
+            return None
+        self.counters.reload_last_ok = "file" not in self._refused
+        self._refused.pop("labels", None)
+        return self.settings if changed else None
 
     async def _look(self) -> bool:
-        """Reads the file, and says whether other settings hold now."""
+        """Reads the file; whether other settings are in force now."""
         try:
             text = await self._settled()
-            if text == self._text:
-                if self._told:  # it was unreadable for a while, and is what it was
-                    self._told = ""
+            if text == self.configuration.text:
+                if self._refused.pop("file", None):  # it could not be read for a while
                     log.info("configuration-readable", extra={"file": self._path})
                 return False
-            configuration = understood(self._path, text)
-            changed = self._apply(configuration)
+            configuration = parse_configuration(self._path, text)
+            changed = self._apply(configuration, self._node)
         except ConfigurationError as error:
-            self._refuse(str(error))
+            self._refuse("file", str(error))
             return False
-        self._text, self.configuration, self._told = text, configuration, ""
+        self._refused.clear()
         self.counters.reloads += 1
         self.counters.reload_last_ok = True
         if not changed:
@@ -76,13 +81,13 @@ class ConfigFile:
         return changed
 
     async def _settled(self) -> str:
-        """What the file says once it stays: one that is being written may make sense
-        half-way, and mean another thing; one that is being replaced may be missing for a
-        moment. Raises ConfigurationError for one that stays unreadable."""
+        """The file's text once it is the same twice: half of a file that is being written
+        can be valid as well, and one that is being replaced can be missing for a moment.
+        Raises ConfigurationError for a file that cannot be read."""
         before: str | ConfigurationError | None = None
         while True:
             now = self._read()
-            if isinstance(now, str) and now in (self._text, before):
+            if isinstance(now, str) and now in (self.configuration.text, before):
                 return now
             if isinstance(now, ConfigurationError) and str(now) == str(before):
                 raise now
@@ -95,24 +100,27 @@ class ConfigFile:
         except ConfigurationError as error:
             return error
 
-    def _apply(self, configuration: Configuration) -> bool:
-        settings = configuration.settings(self._values, self._node)
+    def _apply(self, configuration: Configuration, node: NodeFacts) -> bool:
+        """Whether other settings are in force now. Raises ConfigurationError, and then
+        nothing has changed but what is known of the node."""
+        self._node = node
+        settings = configuration.settings(self._values, node)
         changed = settings != self.settings
-        self.settings = settings
+        self.configuration, self.settings = configuration, settings
         return changed
 
-    def _refuse(self, why: str) -> None:
-        if why == self._told:
+    def _refuse(self, what: Literal["file", "labels"], why: str) -> None:
+        if why == self._refused.get(what):
             return
-        self._told = why
+        self._refused[what] = why
         self.counters.reload_failures += 1
         self.counters.reload_last_ok = False
-        effect = "the configuration before it stays in force"
+        effect = "the settings before it stay in force"
         log.error("configuration-refused", extra={"why": why, "effect": effect})
 
 
 async def _events(path: Path) -> AsyncGenerator[None, None]:
-    """Yields whenever the file may be another one, and now and then without reason."""
+    """Yields whenever the file may have changed, and every READ_PERIOD."""
     try:
         inotify = Inotify()
     except OSError:
@@ -120,12 +128,12 @@ async def _events(path: Path) -> AsyncGenerator[None, None]:
             await asyncio.sleep(READ_PERIOD)
             yield
     loop = asyncio.get_running_loop()
-    news = asyncio.Event()
-    news.set()  # for what happened before anybody watched
+    changed = asyncio.Event()
+    changed.set()  # for a change before the watch began
 
     def drain() -> None:
         if any(True for _ in inotify.read()):
-            news.set()
+            changed.set()
 
     loop.add_reader(inotify.fd, drain)
     try:
@@ -137,9 +145,9 @@ async def _events(path: Path) -> AsyncGenerator[None, None]:
                     inotify.watch(folder, ENTRIES | Mask.CLOSE_WRITE | Mask.ONLYDIR)
             with suppress(TimeoutError):
                 async with asyncio.timeout(READ_PERIOD):
-                    await news.wait()
+                    await changed.wait()
                 await asyncio.sleep(GATHER)
-            news.clear()
+            changed.clear()
             yield
     finally:
         loop.remove_reader(inotify.fd)

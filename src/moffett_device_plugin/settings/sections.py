@@ -3,14 +3,16 @@ over the rest. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from itertools import chain, combinations, islice
 
 from ..runtime.errors import ConfigurationError
 from .document import Scalar, Section, Sequence, Value
-from .options import Option, RawValue
+from .options import RENAMED_KEYS, Option, RawValue
 from .tree import (
     ROOT,
     VERSION,
@@ -23,6 +25,9 @@ from .tree import (
     takes_list,
     takes_mapping,
 )
+
+#: How many sets of sections are checked, so that a long file does not take for ever.
+MAX_SETS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +118,33 @@ def for_node(root: Section, file: str, node: NodeFacts) -> Part:
     return Part(file, merged)
 
 
-def with_section(root: Section, file: str, section: Section) -> Part:
-    """The file as a node has it that this one section is for."""
-    return Part(file, _laid_over(_without(root, "nodes"), _without(section, "match")))
+def with_sections(root: Section, file: str, sections: Iterable[Section]) -> Part:
+    """The file as a node has it that just these sections are for."""
+    merged = _without(root, "nodes")
+    for section in sections:
+        merged = _laid_over(merged, _without(section, "match"))
+    return Part(file, merged)
+
+
+def sets_for_one_node(sections: tuple[Section, ...]) -> Iterator[tuple[Section, ...]]:
+    """The sections alone, and every two and three of them that a node can match together.
+    No setting depends on more than two others, so that larger sets have no other errors."""
+    sets = chain.from_iterable(combinations(sections, size) for size in (1, 2, 3))
+    for some in islice(sets, MAX_SETS):
+        if all(_for_one_node(one, other) for one, other in combinations(some, 2)):
+            yield some
+
+
+def _for_one_node(one: Section, other: Section) -> bool:
+    """Whether a node can match both. Two patterns are taken to have a name in common."""
+    (names, labels), (others, other_labels) = _conditions(one), _conditions(other)
+    if any(other_labels.get(key, value) != value for key, value in labels.items()):
+        return False
+    return not (names and others) or any(
+        fnmatchcase(a, b) or fnmatchcase(b, a) or ("*" in a and "*" in b)
+        for a in names
+        for b in others
+    )
 
 
 def node_sections(root: Section, file: str) -> tuple[tuple[str, Section], ...]:
@@ -190,7 +219,7 @@ def _check(value: Value, node: Node, file: str, path: str) -> None:
             for key, entry in value.entries.items():
                 below = f"{path}.{key}" if path else key
                 if key not in keys:
-                    raise _unknown(key, keys, f"{file}:{value.lines[key]}: {below}")
+                    raise _unknown(key, below, keys, f"{file}:{value.lines[key]}: {below}")
                 _check(entry, keys[key], file, below)
         case Items(each=each), Sequence():
             for number, item in enumerate(value.items):
@@ -236,7 +265,10 @@ def _fits(option: Option, value: Value) -> bool:
             return takes_mapping(option) and all(isinstance(v, Scalar) for v in entries.values())
 
 
-def _unknown(key: str, keys: Mapping[str, Node], where: str) -> ConfigurationError:
+def _unknown(key: str, path: str, keys: Mapping[str, Node], where: str) -> ConfigurationError:
+    renamed = RENAMED_KEYS.get(re.sub(r"^nodes\[\d+\]\.", "", path))
+    if renamed is not None:
+        return ConfigurationError(where, key, f"its name is now {renamed}")
     near = get_close_matches(key.lower(), [known.lower() for known in keys], 1)
     meant = [known for known in keys if known.lower() in near]
     hint = f"did you mean {meant[0]}?" if meant else f"keys: {', '.join(keys)}"

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, cast
 
 from ..deviceplugin.socket_names import check_length
 from ..devices.health.policy import HealthPolicy
+from ..hardware.settings import HardwareSettings
 from ..kubernetes.settings import ApiFeatures
 from ..metrics.address import Address
 from ..resources.device_list_strategy import DeviceListStrategy
@@ -24,40 +25,7 @@ from ..resources.pools import (
 from ..resources.selector import ANYTHING, Selector, normal
 from ..runtime.errors import ConfigurationError
 from ..runtime.log import Format
-from .options import (
-    BESIDE_OPTIONS,
-    CONFIG_OPTION,
-    DEFAULT_CONTROL,
-    HARDWARE_OPTIONS,
-    HEALTH_OPTIONS,
-    LOG_OPTIONS,
-    RESOURCE_OPTIONS,
-    SERVE_OPTIONS,
-    Option,
-    Parser,
-    RawValue,
-    Values,
-    add_options,
-)
-
-__all__ = [
-    "CONFIG_OPTION",
-    "HARDWARE_OPTIONS",
-    "HEALTH_OPTIONS",
-    "LOG_OPTIONS",
-    "RESOURCE_OPTIONS",
-    "SERVE_OPTIONS",
-    "HardwareSettings",
-    "LogSettings",
-    "Parser",
-    "ServeSettings",
-    "Values",
-    "add_options",
-    "hardware_settings",
-    "health_policy",
-    "log_settings",
-    "serve_settings",
-]
+from .options import RESOURCE_OPTIONS, Option, RawValue, Values
 
 #: The keys of `select` and `exclude` in the file, and what `Selector` calls them.
 SELECTOR_KEYS: Mapping[str, str] = {
@@ -72,19 +40,6 @@ _ALLOWED = {
     "numaNode": "use a number, 0 or more",
     "index": "use a number, 0 or more",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class HardwareSettings:
-    """Which machine to look at. `simulate` is the cards of a simulated node, empty
-    for a real one; `smi` is None for the host root's own, "" for none at all."""
-
-    host_root: Path = Path("/")
-    smi: str | None = None
-    smi_timeout: float = 5.0
-    control_nodes: tuple[str, ...] = ()
-    simulate: tuple[str, ...] = ()
-    simulate_control: Path = Path(DEFAULT_CONTROL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,53 +88,56 @@ class Item(Protocol):
 
 
 def hardware_settings(values: Values) -> HardwareSettings:
-    root, smi, timeout, nodes, simulate, control = (values[o] for o in HARDWARE_OPTIONS)
-    return HardwareSettings(root, smi, timeout, nodes, simulate, control)
-
-
-def log_settings(values: Values) -> LogSettings:
-    form, level = (values[o] for o in LOG_OPTIONS)
-    return LogSettings(form, level)
+    return HardwareSettings(
+        host_root=values["--host-root"],
+        smi=values["--mx-smi"],
+        smi_timeout=values["--mx-smi-timeout"],
+        control_devices=values["--control-device"],
+        simulate=values["--simulate"],
+        simulate_control=values["--simulate-control"],
+    )
 
 
 def health_policy(values: Values) -> HealthPolicy:
-    rules, recovery = (values[o] for o in HEALTH_OPTIONS)
-    return HealthPolicy(rules.limits, rules.off, recovery)
+    rules = values["--health"]
+    return HealthPolicy(rules.limits, rules.off, values["--recovery-seconds"])
 
 
-def serve_settings(values: Values) -> ServeSettings:
-    directory, pods, node, interval, strategies, cdi_dir, cdi_version, sola, pre_start = (
-        values[o] for o in SERVE_OPTIONS
-    )
-    check_length(directory)
-    return ServeSettings(
-        hardware=hardware_settings(values),
-        log=log_settings(values),
-        health=health_policy(values),
-        kubelet_dir=directory,
-        plugin_config=PluginConfig(
-            resources(values), DeviceListStrategy(strategies, sola), PluginOptions(pre_start)
-        ),
-        smi_interval=interval,
-        pod_resources=pods,
-        node_name=node,
-        integrations=integration_settings(values),
-        cdi_dir=cdi_dir,
-        cdi_version=cdi_version,
-    )
+def plugin_config(values: Values) -> PluginConfig:
+    strategy = DeviceListStrategy(values["--device-list-strategy"], values["--inject-sola"])
+    return PluginConfig(resources(values), strategy, PluginOptions(values["--pre-start-check"]))
 
 
 def integration_settings(values: Values) -> IntegrationSettings:
-    metrics, labels, nfd_file, events, condition, server, token, ca = (
-        values[o] for o in BESIDE_OPTIONS
-    )
+    sink = values["--labels"]
+    nfd_file = values["--nfd-file"]
     return IntegrationSettings(
-        metrics=metrics,
-        nfd_file=nfd_file if labels == "nfd" else None,
-        api=ApiFeatures(labels=labels == "api", events=events, condition=condition),
-        api_server=server,
-        api_token_file=token,
-        api_ca_file=ca,
+        metrics=values["--metrics-address"],
+        nfd_file=nfd_file if sink == "nfd" else None,
+        api=ApiFeatures(
+            labels=sink == "api", events=values["--events"], condition=values["--condition"]
+        ),
+        api_server=values["--api-server"],
+        api_token_file=values["--api-token-file"],
+        api_ca_file=values["--api-ca-file"],
+    )
+
+
+def serve_settings(values: Values) -> ServeSettings:
+    kubelet_dir = values["--kubelet-dir"]
+    check_length(kubelet_dir)
+    return ServeSettings(
+        hardware=hardware_settings(values),
+        log=LogSettings(values["--log-format"], values["--log-level"]),
+        health=health_policy(values),
+        kubelet_dir=kubelet_dir,
+        plugin_config=plugin_config(values),
+        smi_interval=values["--mx-smi-interval"],
+        pod_resources=values["--pod-resources-socket"],
+        node_name=values["--node-name"],
+        integrations=integration_settings(values),
+        cdi_dir=values["--cdi-dir"],
+        cdi_version=values["--cdi-version"],
     )
 
 

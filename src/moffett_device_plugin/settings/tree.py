@@ -106,7 +106,7 @@ _RESOURCE = Branch(
 _OF_ALL = tuple(option for option in RESOURCE_OPTIONS if option.path != "name")
 _SETTINGS: Mapping[str, Node] = _nest(
     (*FILE_OPTIONS, *_OF_ALL),
-    {"resources": Items(_RESOURCE, "what the node is divided into; flags and variables win")},
+    {"resources": Items(_RESOURCE, "the resources of the node; flags and variables win")},
 )
 MATCH = Branch(
     {
@@ -121,8 +121,8 @@ _NODE = Branch(
 )
 ROOT = Branch(
     {
-        "version": Constant(VERSION, "the version of this file's form"),
+        "version": Constant(VERSION, "the version of this file's format"),
         **_SETTINGS,
-        "nodes": Items(_NODE, "settings of some nodes; a later match goes over an earlier one"),
+        "nodes": Items(_NODE, "settings of some nodes; a later match overrides an earlier one"),
     }
 )

@@ -1,8 +1,9 @@
-"""The kinds of setting: how each one's text becomes a value, and its JSON schema."""
+"""Types of options: how the text becomes a value, and the JSON schema of it."""
 
 from __future__ import annotations
 
 import shlex
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 @dataclass(frozen=True, slots=True)
 class OptionType:
     """`parse` takes the key that the text came from, for its errors, and the text;
-    `schema` is what a configuration file may have for it. `check` looks at the machine
-    that the value is for, and so is left out where that is another one."""
+    `schema` is what a configuration file may have for it. `check` needs the machine that
+    the value is for, and is left out where that is another one."""
 
     parse: Callable[[str, str], Any]
     schema: Mapping[str, Any]
@@ -35,13 +36,25 @@ def _directory(key: str, text: str) -> Path:
 
 
 def _check_may_be_directory(key: str, path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise ConfigurationError(key, str(path), "it is not a directory")
+    _check_directory(key, path, may_be_missing=True)
 
 
 def _check_is_directory(key: str, path: Path) -> None:
-    if not path.is_dir():
-        raise ConfigurationError(key, str(path), "there is no such directory")
+    _check_directory(key, path, may_be_missing=False)
+
+
+def _check_directory(key: str, path: Path, *, may_be_missing: bool) -> None:
+    try:
+        is_directory = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        if may_be_missing:
+            return
+        raise ConfigurationError(key, str(path), "there is no such directory") from None
+    except (OSError, ValueError) as error:  # may not be read, or is no path at all
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationError(key, str(path), f"{why}") from None
+    if not is_directory:
+        raise ConfigurationError(key, str(path), "it is not a directory")
 
 
 def _path(key: str, text: str) -> Path:

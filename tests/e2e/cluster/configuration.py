@@ -36,6 +36,7 @@ state = "{layout.containerd}/state"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
   restrict_oom_score_adj = true
+  enable_cdi = true
   cdi_spec_dirs = ["{layout.cdi}"]
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -156,7 +157,8 @@ def commands(layout: Layout, programs: Programs) -> dict[str, list[str]]:
         ],
         "containerd": [
             # Its shim is looked up in PATH, and must be of its own version.
-            *("env", f"PATH={programs.folder}:{os.environ['PATH']}"),
+            "env",
+            f"PATH={':'.join([*map(str, programs.folders), os.environ['PATH']])}",
             *(str(programs.path("containerd")), f"--config={layout.state}/containerd.toml"),
         ],
         "kube-apiserver": [

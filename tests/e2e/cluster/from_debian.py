@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import packages
-from .programs import Programs, cache_folder, place, say
+from .programs import Programs, building, cache_folder, place, say
 from .shell import run
 
 # What this tier tests against; another 1.20.z of Debian would be as good.
@@ -50,13 +50,14 @@ def ensure(cache: Path | None = None) -> Programs:
         raise RuntimeError(f"Debian has Kubernetes {version}, not {MINOR_VERSION}")
     root = (cache or cache_folder()) / f"kubernetes-{debian_version}"
     programs = Programs(version, root / "bin")
-    programs.folder.mkdir(parents=True, exist_ok=True)
-    if not programs.path("kubectl").exists():
-        _extract_kubectl(programs, root / "download")
-    absent = [name for name in BUILT if not programs.path(name).exists()]
-    if absent:
-        _build(programs, debian_version, absent, root / "build")
-        shutil.rmtree(root / "build")
+    with building(root):
+        programs.folder.mkdir(exist_ok=True)
+        if not programs.path("kubectl").exists():
+            _extract_kubectl(programs, root / "download")
+        absent = [name for name in BUILT if not programs.path(name).exists()]
+        if absent:
+            _build(programs, debian_version, absent, root / "build")
+            shutil.rmtree(root / "build")
     return programs
 
 

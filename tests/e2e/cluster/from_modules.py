@@ -1,6 +1,6 @@
-"""A current Kubernetes, etcd and containerd, built from their Go modules.
+"""Kubernetes, etcd and containerd, built from their Go modules.
 
-`programs/kubernetes` and `programs/containerd` beside this folder are Go modules without a
+`programs/kubernetes*` and `programs/containerd*` beside this folder are Go modules without a
 line of Go: their go.mod names the upstream programs as tools, at versions that go.sum pins.
 What is built is upstream's own `main`. Only the finished programs are kept, in a cache keyed
 by those files: Go's caches (6 GiB) are deleted.
@@ -16,13 +16,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .programs import Programs, cache_folder, place, say
+from .programs import Programs, building, cache_folder, place, say
 from .shell import CommandError, output, run
 
 MODULES = Path(__file__).resolve().parents[1] / "programs"
 KUBERNETES = "k8s.io/kubernetes"
-CONTAINERD = "github.com/containerd/containerd/v2"
 ETCD = "go.etcd.io/etcd/server/v3"
+
+_CONTROL_PLANE = ("kube-apiserver", "kube-scheduler", "kube-controller-manager")
+_CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,10 @@ def required_version(go_mod: str, module: str) -> str:
     return found[1]
 
 
-def _modules() -> tuple[Module, Module]:
-    folders = MODULES / "kubernetes", MODULES / "containerd"
-    kubernetes, containerd = ((folder / "go.mod").read_text() for folder in folders)
-    version = required_version(kubernetes, KUBERNETES)
+def _kubernetes(folder: str, *further: str, **others: str) -> Module:
+    """Return a kubelet and its control plane, with further programs of the same module, and
+    those of others: name -> package."""
+    version = _version(folder, KUBERNETES)
     major, minor, _ = version.split(".", 2)
     stamps = {
         f"{holder}.{key}": value
@@ -66,39 +68,55 @@ def _modules() -> tuple[Module, Module]:
             "buildDate": "1970-01-01T00:00:00Z",
         }.items()
     }
-    names = ("kubelet", "kube-apiserver", "kube-scheduler", "kube-controller-manager", "kubectl")
-    return (
-        Module(
-            folders[0],
-            {**{name: f"{KUBERNETES}/cmd/{name}" for name in names}, "etcd": ETCD},
-            stamps,
-        ),
-        Module(
-            folders[1],
-            {
-                name: f"{CONTAINERD}/cmd/{name}"
-                for name in ("containerd", "containerd-shim-runc-v2", "ctr")
-            },
-            {f"{CONTAINERD}/version.Version": f"v{required_version(containerd, CONTAINERD)}"},
-        ),
+    names = ("kubelet", *_CONTROL_PLANE, *further)
+    packages = {**{name: f"{KUBERNETES}/cmd/{name}" for name in names}, **others}
+    return Module(MODULES / folder, packages, stamps)
+
+
+def _containerd(folder: str, module: str) -> Module:
+    return Module(
+        MODULES / folder,
+        {name: f"{module}/cmd/{name}" for name in _CONTAINERD},
+        {f"{module}/version.Version": f"v{_version(folder, module)}"},
     )
 
 
-def ensure(cache: Path | None = None) -> Programs:
-    """Return the programs, building those the cache does not have."""
-    modules = _modules()
+def _version(folder: str, module: str) -> str:
+    return required_version((MODULES / folder / "go.mod").read_text(), module)
+
+
+#: What each release builds, the kubelet's module first. Those between take etcd and kubectl,
+#: and the newer one of them containerd, from the current one.
+RELEASES = {
+    "1.30": (
+        _kubernetes("kubernetes-1.30"),
+        _containerd("containerd-1.7", "github.com/containerd/containerd"),
+    ),
+    "1.36": (_kubernetes("kubernetes-1.36"),),
+    "current": (
+        _kubernetes("kubernetes", "kubectl", etcd=ETCD),
+        _containerd("containerd", "github.com/containerd/containerd/v2"),
+    ),
+}
+
+
+def ensure(release: str, cache: Path | None = None) -> Programs:
+    """Return the programs of one of `RELEASES`, building those the cache does not have."""
+    modules = RELEASES[release]
+    shared = None if release == "current" else ensure("current", cache).folder
     pins = b"".join(path.read_bytes() for module in modules for path in module.files())
-    version = required_version(modules[0].files()[0].read_text(), KUBERNETES)
+    version = _version(modules[0].folder.name, KUBERNETES)
     key = f"kubernetes-{version}-{hashlib.sha256(pins).hexdigest()[:12]}"
     root = (cache or cache_folder()) / key
-    programs = Programs(version, root / "bin")
-    programs.folder.mkdir(parents=True, exist_ok=True)
-    for module in modules:
-        absent = [name for name in module.programs if not (programs.folder / name).exists()]
-        if absent:
-            _build(module, absent, programs.folder, root / "build")
-    if (root / "build").exists():
-        shutil.rmtree(root / "build")
+    programs = Programs(version, root / "bin", shared)
+    with building(root):
+        programs.folder.mkdir(exist_ok=True)
+        for module in modules:
+            absent = [name for name in module.programs if not (programs.folder / name).exists()]
+            if absent:
+                _build(module, absent, programs.folder, root / "build")
+        if (root / "build").exists():
+            shutil.rmtree(root / "build")
     return programs
 
 

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 
 from . import from_debian, from_modules, packages
 from .programs import Programs
 from .shell import output
 
-__all__ = ["RELEASES", "Programs", "ensure_programs", "versions"]
+__all__ = ["BETWEEN", "RELEASES", "WHERE_THEY_DIFFER", "Programs", "ensure_programs", "versions"]
 
-_BUILDERS = {"1.20": from_debian.ensure, "current": from_modules.ensure}
-#: The oldest that the plugin claims and a current one, in the order they are tested.
+_BUILDERS: dict[str, Callable[[], Programs]] = {
+    "1.20": from_debian.ensure,
+    **{name: partial(from_modules.ensure, name) for name in from_modules.RELEASES},
+}
+#: The oldest that the plugin claims, a current one and two between, in the order they are
+#: tested.
 RELEASES = tuple(_BUILDERS)
+#: These two run only the tests where kubelets differ, unless others are named.
+BETWEEN = ("1.30", "1.36")
+WHERE_THEY_DIFFER = (
+    "test_cdi.py",
+    "test_chart.py",
+    "test_host_plugin.py",
+    "test_manual.py",
+    "test_no_gap.py",
+    "test_restarts.py",
+    "test_two_plugins.py",
+    "test_what_the_kubelet_tells.py",
+)
 
 _COMPONENTS = ("kube-apiserver", "kube-scheduler", "kube-controller-manager", "kubelet")
 _PACKAGE_OF = {"etcd": "etcd-server", "containerd": "containerd"}

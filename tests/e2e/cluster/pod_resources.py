@@ -15,9 +15,9 @@ _PODS, _POD_NAME, _POD_CONTAINERS, _CONTAINER_DEVICES = 1, 1, 3, 2
 _RESOURCE_NAME, _DEVICE_ID = 1, 2
 
 
-def listed(version: str, pod: str, resource: str) -> list[str]:
+def listed(version: str, pod: str, resource: str, socket: Path = SOCKET) -> list[str]:
     """Return the ids that the kubelet lists for a pod, sorted."""
-    with grpc.insecure_channel(f"unix://{SOCKET}") as channel:
+    with grpc.insecure_channel(f"unix://{socket}") as channel:
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
             f"/{version}.PodResourcesLister/List"
         )

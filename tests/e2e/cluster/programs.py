@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +17,12 @@ FROM_PACKAGES = ("etcd", "containerd", "ctr")
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The programs of one Kubernetes version: those in a folder, and Debian's."""
+    """The programs of one Kubernetes version: those in a folder, for what it lacks those of
+    another release (``shared``), and Debian's."""
 
     version: str
     folder: Path
+    shared: Path | None = None
 
     @property
     def minor(self) -> tuple[int, int]:
@@ -29,19 +34,36 @@ class Programs:
         major, minor, *_ = self.version.split(".")
         return int(major), int(minor)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where programs are looked for, in this order."""
+        return (self.folder,) if self.shared is None else (self.folder, self.shared)
+
     def path(self, name: str) -> Path:
         """Return the path of one program, or its bare name if the machine's own is used."""
-        return self.folder / name if self.brings(name) else Path(name)
+        for folder in self.folders:
+            if (folder / name).exists():
+                return folder / name
+        return Path(name) if name in FROM_PACKAGES else self.folder / name
 
     def brings(self, name: str) -> bool:
         """Tell whether this release has a program of its own where Debian has one, too."""
-        return name not in FROM_PACKAGES or (self.folder / name).exists()
+        return self.path(name) != Path(name)
 
 
 def cache_folder() -> Path:
     """Return the folder that keeps finished programs between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "moffett-device-plugin"
+
+
+@contextmanager
+def building(root: Path) -> Iterator[None]:
+    """Hold a folder of the cache while it is filled: another run waits, and finds it full."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def place(source: Path, target: Path) -> None:

@@ -77,7 +77,7 @@ labels to "nfd" or "api", chooses sections by label ("by-label"), or turns on "i
 {{- if index . $what }}true{{ end -}}
 {{- else if eq $what "by-label" -}}
 {{- if (default dict .match).labels }}true{{ end -}}
-{{- else if eq (default dict .labels).to $what -}}
+{{- else if eq (default dict .labels).sink $what -}}
 true
 {{- end -}}
 {{- end -}}
@@ -96,7 +96,7 @@ true
 {{- if or .Values.config.readsNodeLabels (include "spu.configSays" (list . "by-label")) -}}true{{- end -}}
 {{- end -}}
 {{- define "spu.patchesLabels" -}}
-{{- if eq .Values.labels.to "api" -}}true{{- else if and (eq .Values.labels.to "none") (include "spu.configSays" (list . "api")) -}}true{{- end -}}
+{{- if eq .Values.labels.sink "api" -}}true{{- else if and (eq .Values.labels.sink "none") (include "spu.configSays" (list . "api")) -}}true{{- end -}}
 {{- end -}}
 {{- define "spu.events" -}}
 {{- if or .Values.events (include "spu.configSays" (list . "events")) -}}true{{- end -}}
@@ -108,7 +108,7 @@ true
 {{- if or (include "spu.watchesNodes" .) (include "spu.patchesLabels" .) (include "spu.events" .) (include "spu.condition" .) -}}true{{- end -}}
 {{- end -}}
 {{- define "spu.writesNfd" -}}
-{{- if eq .Values.labels.to "nfd" -}}true{{- else if and (eq .Values.labels.to "none") (include "spu.configSays" (list . "nfd")) -}}true{{- end -}}
+{{- if eq .Values.labels.sink "nfd" -}}true{{- else if and (eq .Values.labels.sink "none") (include "spu.configSays" (list . "nfd")) -}}true{{- end -}}
 {{- end -}}
 
 {{- define "spu.createsServiceAccount" -}}
@@ -204,7 +204,7 @@ maxUnavailable: 1
   (list "SPU_CDI_VERSION" .Values.cdi.version)
   (list "SPU_INJECT_SOLA" .Values.injectSola)
   (list "SPU_PRE_START_CHECK" .Values.preStartCheck)
-  (list "SPU_CONTROL_NODE" (join "," .Values.controlNodes))
+  (list "SPU_CONTROL_DEVICE" (join "," .Values.controlDevices))
   (list "SPU_HEALTH" (join "," $rules))
   (list "SPU_RECOVERY_SECONDS" .Values.health.recoverySeconds)
   (list "SPU_MX_SMI" .Values.mxSmi.command)
@@ -213,7 +213,7 @@ maxUnavailable: 1
   (list "SPU_LOG_FORMAT" .Values.log.format)
   (list "SPU_LOG_LEVEL" .Values.log.level)
   (list "SPU_METRICS_ADDRESS" $metrics)
-  (list "SPU_LABELS" (eq .Values.labels.to "none" | ternary "" .Values.labels.to))
+  (list "SPU_LABELS" (eq .Values.labels.sink "none" | ternary "" .Values.labels.sink))
   (list "SPU_EVENTS" (.Values.events | ternary true ""))
   (list "SPU_CONDITION" (.Values.condition | ternary true ""))
 -}}
