@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+from moffett_device_plugin.hardware import Look
+from moffett_device_plugin.hardware.device_nodes import NodeSettings
+from moffett_device_plugin.hardware.registers import Registers
 from moffett_device_plugin.hardware.sysfs import read_function
 from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.hardware.types import BusScan, PciFunction
@@ -13,7 +16,7 @@ from tests.support.fakehost import FakeHost
 
 
 def scan(host: FakeHost, *globs: str) -> BusScan:
-    return SysfsHardware(host.root, control_node_globs=globs).scan()
+    return SysfsHardware(host.root, nodes=NodeSettings(control=globs)).scan(Look())
 
 
 def only(host: FakeHost) -> PciFunction:
@@ -139,7 +142,7 @@ def test_a_function_that_vanishes_while_it_is_read_is_left_out(host: FakeHost) -
     path = host.function("0000:36:00.0")
     os.rename(path, path.with_name("away"))  # the link on the bus dangles now
     assert scan(host).functions == ()
-    assert read_function(str(host.sys), "0000:36:00.0") is None
+    assert read_function(str(host.sys), "0000:36:00.0", Registers()) is None
 
 
 @pytest.mark.parametrize("name", ["vendor", "class", "numa_node", "driver", "config", "uevent"])

@@ -224,4 +224,4 @@ def test_a_script_of_the_host_really_runs_in_its_root(host: FakeHost) -> None:
     )
     (report,) = ask(host)
     assert isinstance(report, SmiReport)
-    assert report.devices[0].serial == "binsysusr"
+    assert report.devices[0].serial == "binprocsysusr"

@@ -9,7 +9,7 @@ import pytest
 
 from moffett_device_plugin.devices.inventory import Snapshot, observe_silence, observe_smi
 from moffett_device_plugin.devices.state import NodeState
-from moffett_device_plugin.devices.transition_log import log_transitions
+from moffett_device_plugin.devices.transition_log import TransitionLog
 from moffett_device_plugin.hardware.types import SmiReport
 
 Look = Callable[[Snapshot], Snapshot]
@@ -28,7 +28,7 @@ def goes(snapshot: Snapshot) -> Snapshot:
 
 
 @pytest.mark.parametrize(
-    ("looks", "told"),
+    ("looks", "logged"),
     [
         ([answers, answers, answers], ["mx-smi-answers"]),
         ([fails, fails, fails], ["mx-smi-failed"]),
@@ -39,12 +39,12 @@ def goes(snapshot: Snapshot) -> Snapshot:
         ([answers, goes, goes, answers], ["mx-smi-answers", "mx-smi-gone", "mx-smi-answers"]),
     ],
 )
-def test_each_change_of_mx_smi_is_told_once(
-    looks: list[Look], told: list[str], caplog: pytest.LogCaptureFixture
+def test_each_change_of_mx_smi_is_logged_once(
+    looks: list[Look], logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    state = NodeState()
+    state, transitions = NodeState(), TransitionLog(lambda: 0.0)
     for rescan in looks:
         before, state = state, NodeState(rescan(state.snapshot))
-        log_transitions(before, state)
-    assert [record.getMessage() for record in caplog.records] == told
+        transitions.record(before, state)
+    assert [record.getMessage() for record in caplog.records] == logged

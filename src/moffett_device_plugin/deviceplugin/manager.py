@@ -132,7 +132,7 @@ class _NodeAllocator(PoolAllocator):
 
     async def check(self, ids: Collection[str]) -> None:
         """Scans the bus first. Raises RefusalError when they could not be given now."""
-        self._context.monitor.rescan()
+        await self._context.monitor.rescan()
         super().allocate(tuple(ids))
 
 

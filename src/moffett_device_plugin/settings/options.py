@@ -91,6 +91,16 @@ HARDWARE_OPTIONS = (
         "GLOB", repeatable=True,
     ),
     Option(
+        "--device-node", "deviceNodes", "", types.DEVICE_NODES,
+        "for a driver whose nodes have no parent device: a node of each device, as"
+        " /dev/spu{index} (in the order of these numbers) or a glob (in the order of minor"
+        " numbers); !GLOB leaves nodes out (repeatable)", "TEMPLATE", repeatable=True,
+    ),
+    Option(
+        "--virtual-functions", "virtualFunctions", "false", types.SWITCH,
+        "whether SR-IOV virtual functions are devices too", "true|false",
+    ),
+    Option(
         "--simulate", "simulate.cards", "", types.CARDS,
         "a simulated node in place of the real one, such as 8xS30 or 2xS4,1xS30", "SPEC",
     ),
