@@ -77,7 +77,7 @@ def test_what_is_not_known_is_left_out() -> None:
     bus_only = replace(state_of("1xS4").snapshot, driver_version=None, smi_sola_version=None)
     device = bus_only.devices[0]
     bare = Device(
-        id=device.id, index=0, function=replace(device.function, numa_node=None), card=device.id
+        id=device.id, index=0, function=replace(device.function, numa_node=None), card_id=device.id
     )
     labels = short(NodeState(replace(bus_only, devices=(bare,)), {}, settled=True))
     assert labels == {"present": "true", "count": "1", "cards": "1", "sharing": "none"}

@@ -77,7 +77,8 @@ class Monitor:
         self._looking = asyncio.Lock()
         self._looks_begun = 0
         self._registers: object = None
-        self._overdue: dict[str | None, asyncio.Future[Any]] = {}  # by the function's bus ID
+        self._overdue: dict[str | None, asyncio.Future[None]] = {}  # by the function's bus ID
+        self._shown_overdue: frozenset[str] = frozenset()
         self._blind = False
         self._events_seen = 0
         self._events_missed = False
@@ -125,7 +126,8 @@ class Monitor:
         self._log_blind(None)
         self._registers = scan.registers
         before = self._snapshot
-        after = observe_bus(before, scan, sola, self._stuck, self._clock())
+        self._shown_overdue = self._stuck
+        after = observe_bus(before, scan, sola, self._shown_overdue, self._clock())
         settled = self.state.value.settled or not self._hardware.has_smi
         if _came_up(before, after):
             self._smi_due.set()  # who they are, and whether their firmware is loaded
@@ -218,17 +220,13 @@ class Monitor:
         if None in self._overdue:
             return False
         async with self._looking:
-            if self._overdue.keys() != self._overdue_in_state():
+            if self._stuck != self._shown_overdue:
                 return True
             try:
                 now = await self._read(self._hardware.registers)
             except OverdueError:
                 return True
             return bool(now != self._registers)
-
-    def _overdue_in_state(self) -> set[str | None]:
-        devices = self._snapshot.devices
-        return {device.id for device in devices if device.overdue}
 
     async def _check_events(self, before: Snapshot, events: int) -> None:
         """A change that the kernel announces, and that only a scan found, shows that its

@@ -18,7 +18,7 @@ class SmiError(Exception):
 
 
 class AbandonedError(Exception):
-    """Nobody waits for this look any more."""
+    """This look has been given up."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What kind of file system a path is on: whether the kernel keeps it true."""
+"""What kind of file system a path is on: whether the kernel keeps it up to date."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 def file_system_of(path: Path, mountinfo: str) -> str | None:
     """The type (`sysfs`, `devtmpfs`...) of the mount that `path` is the root of, or
-    is in, by its device number; None when it cannot be told."""
+    is in, by its device number; None when it is not known."""
     try:
         device = path.stat().st_dev
     except OSError:

@@ -4,8 +4,8 @@
     3, 0:3a:00.0, 2
 
 The first row of `select` names the columns, in any order, known or not; then a row per
-device. Values may carry units (`20480 MiB`, `43 C`) or not. Nobody has promised the
-format, so what can be read is read: a value counts only where the text leaves one way to
+device. Values may carry units (`20480 MiB`, `43 C`) or not. The format is not
+promised, so what can be read is read: a value counts only where the text leaves one way to
 read it, and a device that has no row is known to have none only where all was understood.
 """
 

@@ -7,24 +7,50 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from . import Look
 
 T = TypeVar("T")
-_Job = tuple[Callable[[Look], Any], Look, "asyncio.Future[Any]"]
 #: Bytes. A look needs a few frames of Python and one small buffer.
-_STACK = 512 * 1024
+_STACK = 256 * 1024
 
 
 class OverdueError(Exception):
     """A look did not end in time. `reading` is the function at which it stands; `ended`
     completes when the kernel has let go of it."""
 
-    def __init__(self, reading: str | None, ended: asyncio.Future[Any]) -> None:
+    def __init__(self, reading: str | None, ended: asyncio.Future[None]) -> None:
         super().__init__(reading)
         self.reading = reading
         self.ended = ended
+
+
+class _Job:
+    """One look: `result` is for whoever waits, until it is overdue."""
+
+    def __init__(self, call: Callable[[Look], Any], look: Look) -> None:
+        self.call = call
+        self.look = look
+        self.loop = asyncio.get_running_loop()
+        self.result: asyncio.Future[Any] = self.loop.create_future()
+        self.ended: asyncio.Future[None] | None = None
+
+    def give_up(self) -> None:
+        if not self.result.done():
+            self.look.abandoned = True
+            self.ended = self.loop.create_future()
+            self.result.set_exception(OverdueError(self.look.reading, self.ended))
+
+    def end(self, outcome: Any, error: BaseException | None) -> None:
+        if self.ended is not None:
+            self.ended.set_result(None)
+        elif self.result.done():  # cancelled
+            return
+        elif error is None:
+            self.result.set_result(outcome)
+        else:
+            self.result.set_exception(error)
 
 
 class Reader:
@@ -37,17 +63,18 @@ class Reader:
 
     async def read(self, call: Callable[[Look], T], look: Look, deadline: float) -> T:
         """What `call` returns or raises. Raises OverdueError after `deadline` seconds."""
-        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        result.add_done_callback(_retrieve)
+        job = _Job(call, look)
         if self._jobs is None:
             self._jobs = _start_thread()
-        self._jobs.put((call, look, result))
-        done, _ = await asyncio.wait([result], timeout=deadline)
-        if done:
-            return result.result()
-        look.abandoned = True
-        self.close()
-        raise OverdueError(look.reading, result)
+        self._jobs.put(job)
+        timer = job.loop.call_later(deadline, job.give_up)
+        try:
+            return cast(T, await job.result)
+        except OverdueError:
+            self.close()
+            raise
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """Ends the thread after the look that it is at."""
@@ -68,28 +95,12 @@ def _start_thread() -> SimpleQueue[_Job | None]:
 
 def _work(jobs: SimpleQueue[_Job | None]) -> None:
     while (job := jobs.get()) is not None:
-        call, look, result = job
         outcome: Any = None
         error: BaseException | None = None
         try:
-            outcome = call(look)
+            outcome = job.call(job.look)
         except BaseException as caught:
             error = caught
         with suppress(RuntimeError):  # the loop has ended
-            result.get_loop().call_soon_threadsafe(_resolve, result, outcome, error)
-        del job, call, result, outcome, error
-
-
-def _resolve(result: asyncio.Future[Any], outcome: Any, error: BaseException | None) -> None:
-    if result.done():  # cancelled
-        return
-    if error is None:
-        result.set_result(outcome)
-    else:
-        result.set_exception(error)
-
-
-def _retrieve(result: asyncio.Future[Any]) -> None:
-    """The outcome of an abandoned look is nobody's to handle."""
-    if not result.cancelled():
-        result.exception()
+            job.loop.call_soon_threadsafe(job.end, outcome, error)
+        del job, outcome, error

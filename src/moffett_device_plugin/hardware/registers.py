@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..runtime.resource_exhausted import is_resource_exhausted
 from . import Look
@@ -26,8 +25,7 @@ _PAGE = 4096
 _ABSENT, _NOT_OPENED = -1, -2
 
 
-@dataclass(frozen=True, slots=True)
-class Registers:
+class Registers(NamedTuple):
     """What one function's registers say; None for what could not be, or was not, read.
 
     `asleep`: the function is powered down, and a read of its configuration space would
@@ -53,21 +51,30 @@ class RegisterReader:
     def read(self, look: Look) -> Mapping[str, Registers]:
         """What the files say now. Of those that `look` skips, `config` is left alone."""
         seen: dict[str, Registers] = {}
+        skipped, opened = look.skip, self._open
         for bus_id, folder in self._folders:
             look.begin(bus_id)
-            skip = bus_id in look.skip
-            kept = self._open.get(bus_id)
-            files = kept or _opened(folder, skip=skip)
-            try:
-                seen[bus_id] = _registers(files, skip=skip)
-                look.begin(bus_id)  # not abandoned: nobody else has opened them meanwhile
-                if kept is None and self._may_keep(files):
-                    self._open[bus_id] = kept = files
-            finally:
-                if kept is None:
-                    _close(files)
+            if (files := opened.get(bus_id)) is not None:
+                seen[bus_id] = _registers(files, skip=bus_id in skipped)
+            else:
+                seen[bus_id] = self._read_new(bus_id, folder, look)
         look.begin(None)
         return seen
+
+    def _read_new(self, bus_id: str, folder: str, look: Look) -> Registers:
+        skip = bus_id in look.skip
+        files = _opened(folder, skip=skip)
+        keep = False
+        try:
+            registers = _registers(files, skip=skip)
+            look.begin(bus_id)  # not abandoned: no other look has opened them meanwhile
+            keep = self._may_keep(files)
+        finally:
+            if not keep:
+                _close(files)
+        if keep:
+            self._open[bus_id] = files
+        return registers
 
     def _may_keep(self, files: tuple[int, ...]) -> bool:
         # What failed for want of descriptors can be opened when there are some again.
@@ -80,12 +87,15 @@ class RegisterReader:
 
 
 def _registers(files: tuple[int, ...], *, skip: bool) -> Registers:
-    config, *kept = files
-    fatal, power, runtime = (_read(fd, _PAGE) for fd in kept)
-    asleep = (power or b"").strip() == b"D3cold" or (runtime or b"").strip() == b"suspended"
+    config, fatal, power, runtime = files
+    asleep = _reads(power, b"D3cold") or _reads(runtime, b"suspended")
     if skip or asleep:
-        return Registers(None, fatal, asleep)
-    return Registers(_read(config, CONFIG_BYTES), fatal)
+        return Registers(None, _read(fatal, _PAGE), asleep)
+    return Registers(_read(config, CONFIG_BYTES), _read(fatal, _PAGE))
+
+
+def _reads(fd: int, word: bytes) -> bool:
+    return fd >= 0 and (_read(fd, _PAGE) or b"").startswith(word)
 
 
 def _close(files: tuple[int, ...]) -> None:
@@ -109,7 +119,9 @@ def _open_file(path: str) -> int:
 
 
 def _read(fd: int, size: int) -> bytes | None:
-    if fd >= 0:
-        with suppress(OSError):
-            return os.pread(fd, size, 0)
-    return None
+    if fd < 0:
+        return None
+    try:
+        return os.pread(fd, size, 0)
+    except OSError:
+        return None

@@ -93,13 +93,13 @@ class Faults:
         return type(self)({**self.faults, key: self.of(key) | {fault}}, self.reboots)
 
     def without(self, key: str) -> Self:
-        """Everything about `key` healed."""
+        """Without any fault of `key`."""
         return type(self)({k: v for k, v in self.faults.items() if k != key}, self.reboots)
 
     def rebooted(self, key: str) -> Self:
-        """Back on the bus as a new incarnation, with what a reboot heals healed."""
-        healed = self.without(key)
-        return type(self)(healed.faults, {**self.reboots, key: self.reboots.get(key, 0) + 1})
+        """Back on the bus as a new incarnation, without the faults that a reboot clears."""
+        cleared = self.without(key)
+        return type(self)(cleared.faults, {**self.reboots, key: self.reboots.get(key, 0) + 1})
 
     def to_json(self) -> str:
         faults = {key: sorted(names) for key, names in self.faults.items()}

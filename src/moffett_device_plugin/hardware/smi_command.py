@@ -92,7 +92,7 @@ def launch_of(host_root: Path, command: str | None, *, can_chroot: bool) -> Laun
 
     A program below another root finds its libraries there in one of two ways: by
     a change of root (needs CAP_SYS_CHROOT), or by the host's own dynamic loader,
-    told where its libraries are.
+    with the paths of its libraries.
     """
     if command is not None:
         return Launch(tuple(shlex.split(command))) if command.strip() else None
@@ -232,7 +232,7 @@ class SmiCommand:
             return _parsed(parse_select, output)
         report, attached = _parsed(parse_query, await self._run(launch, ("query",)))
         devices = {device.bus_id: device for device in report.devices}
-        # Whether it shows all of them when it is not told which is not documented.
+        # Whether it shows all of them when no device is named is not documented.
         shown = {device.index for device in report.devices}
         for index in range(min(attached or 0, MAX_DEVICES)):
             if len(devices) < (attached or 0) and index not in shown:

@@ -76,7 +76,7 @@ def spu_bus_ids(sys_root: str) -> list[str]:
 
 
 def unread_functions(sys_root: str) -> list[str]:
-    """The functions that do not tell their vendor and class."""
+    """The functions that whose vendor and class cannot be read."""
     folder = f"{sys_root}/bus/pci/devices"
     return [
         name
