@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -13,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from .kubelet import TimedOutError
-from .measure import Bench, Idle, Round
+from .measure import Bench, Idle, Round, TimedOutError
 from .report import Result, result, table
-from .spec import Plan, Plugin, Sitting, named
+from .spec import Plan, Plugin, Request, named
 
 OURS = "moffett-device-plugin serve --kubelet-dir {dir}"
 #: What is measured when no --plugin is given: the same product in three states.
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=COMMAND",
-        help="breaks device {id} of a plugin that does not read {host}",
+        help="makes device {id} fail, for a plugin that does not read {host}",
     )
     add(
         "--image",
@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def sitting(arguments: argparse.Namespace, work: Path) -> Sitting:
-    """What was asked for. Raises ValueError with a readable text."""
+def request_of(arguments: argparse.Namespace, work: Path) -> Request:
+    """Raises ValueError with a readable text."""
     commands = named(arguments.plugin, "--plugin") or DEFAULTS
     directories = named(arguments.dir, "--dir")
     faults = named(arguments.fault, "--fault")
@@ -104,29 +104,30 @@ def sitting(arguments: argparse.Namespace, work: Path) -> Sitting:
         timeout=arguments.timeout,
     )
     counts = tuple(int(count) for count in arguments.devices.split(","))
-    return Sitting(plugins, counts, plan, baseline, work)
+    return Request(plugins, counts, plan, baseline, work)
 
 
-def run(asked: Sitting) -> list[Result]:
+async def run(request: Request) -> list[Result]:
     """Every plugin in turn in every round, so that a slow minute slows them all."""
-    bench = Bench(asked.work, asked.plan)
+    bench = Bench(request.work, request.plan)
     results: list[Result] = []
-    for devices in asked.counts:
-        rounds: dict[str, list[Round]] = {plugin.name: [] for plugin in asked.plugins}
-        for number in range(asked.plan.rounds):
-            for plugin in asked.plugins:
+    for devices in request.counts:
+        rounds: dict[str, list[Round]] = {plugin.name: [] for plugin in request.plugins}
+        for number in range(request.plan.rounds):
+            for plugin in request.plugins:
                 say(f"{devices} devices, round {number + 1}: {plugin.name}")
                 try:
-                    rounds[plugin.name].append(bench.round(plugin, devices))
-                except TimedOutError as error:
-                    say(f"  {error}\n{tail(asked.work / f'{plugin.name}.log')}")
+                    rounds[plugin.name].append(await bench.round(plugin, devices))
+                except* TimedOutError as group:
+                    error = group.exceptions[0]
+                    say(f"  {error}\n{tail(request.work / f'{plugin.name}.log')}")
         idle: dict[str, Idle] = {}
-        if asked.plan.idle > 0:
-            say(f"{devices} devices, idle for {asked.plan.idle:.0f} s")
-            idle = bench.idle([p for p in asked.plugins if rounds[p.name]], devices)
+        if request.plan.idle > 0:
+            say(f"{devices} devices, idle for {request.plan.idle:.0f} s")
+            idle = await bench.idle([p for p in request.plugins if rounds[p.name]], devices)
         results += [
             result(p.name, devices, rounds[p.name], idle.get(p.name), p.image_bytes)
-            for p in asked.plugins
+            for p in request.plugins
         ]
     return results
 
@@ -145,20 +146,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so clean up
     with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.work) as work:
         try:
-            asked = sitting(arguments, Path(work))
+            request = request_of(arguments, Path(work))
         except (ValueError, OSError) as error:
             p.error(str(error))
-        results = run(asked)
+        results = asyncio.run(run(request))
     machine = f"{os.cpu_count()} processors, Linux {platform.release()}"
-    print(table(results, asked.baseline))
+    print(table(results, request.baseline))
     print(
-        f"\nMedians of {asked.plan.rounds} rounds; in brackets: times {asked.baseline}. "
+        f"\nMedians of {request.plan.rounds} rounds; in brackets: times {request.baseline}. "
         f"{machine}, Python {platform.python_version()}."
     )
     if arguments.json:
-        data = {"baseline": asked.baseline, "results": [asdict(one) for one in results]}
+        data = {"baseline": request.baseline, "results": [asdict(one) for one in results]}
         arguments.json.write_text(json.dumps(data, indent=2) + "\n")
-    return 0 if all(one.rounds == asked.plan.rounds for one in results) else 1
+    return 0 if all(one.rounds == request.plan.rounds for one in results) else 1
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
-class HealthHistory:
+class MemoryUse:
     """MiB, summed over a plugin's processes."""
 
     rss: float
@@ -24,7 +24,7 @@ class HealthHistory:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A plugin that was started: its process, and when (monotonic seconds)."""
+    """A plugin that was started: its process, and when (time.perf_counter)."""
 
     process: subprocess.Popen[bytes]
     at: float
@@ -38,7 +38,7 @@ class Running:
 def running(argv: Sequence[str], log: Path) -> Iterator[Running]:
     """The plugin for as long as the context lasts; its output goes to `log`."""
     with log.open("wb") as output:
-        at = time.monotonic()
+        at = time.perf_counter()
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
@@ -48,13 +48,13 @@ def running(argv: Sequence[str], log: Path) -> Iterator[Running]:
         _stop(process)
 
 
-def _stop(process: subprocess.Popen[bytes], timeouts: float = 5.0) -> None:
+def _stop(process: subprocess.Popen[bytes], timeout: float = 5.0) -> None:
     _signal(process, signal.SIGTERM)
     try:
-        process.wait(timeouts)
+        process.wait(timeout)
     except subprocess.TimeoutExpired:
         pass
-    _signal(process, signal.SIGKILL)  # also what it left behind
+    _signal(process, signal.SIGKILL)  # also the processes that it left
     process.wait()
 
 
@@ -79,18 +79,18 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def memory(root: int) -> HealthHistory:
+def memory(root: int) -> MemoryUse:
     """The processes' resident and private dirty memory now."""
     rss = dirty = 0
     for pid in tree(root):
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-        except OSError:  # it ended between the two looks
+        except OSError:  # it ended between the two reads
             continue
         values = {line.split(":")[0]: int(line.split()[1]) for line in lines}
         rss += values["Rss"]
         dirty += values["Private_Dirty"]
-    return HealthHistory(rss / 1024, dirty / 1024)
+    return MemoryUse(rss / 1024, dirty / 1024)
 
 
 def peak_rss(root: int) -> float:

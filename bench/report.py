@@ -22,10 +22,10 @@ class Result:
     reregistered_ms: float | None
     relisted_ms: float | None
     same_inode: int  # in how many of the rounds
-    removal_told_ms: float | None
-    return_told_ms: float | None
-    silence_told_ms: float | None
-    slowest_told_ms: float | None  # the slowest of both faults in any round
+    removal_listed_ms: float | None
+    return_listed_ms: float | None
+    all_ones_listed_ms: float | None
+    slowest_listed_ms: float | None  # the slowest of both faults in any round
     allocate_p50_ms: float | None
     allocate_p99_ms: float | None
     rss_mib: float | None
@@ -50,9 +50,9 @@ class Column:
 COLUMNS = (
     Column("exec to Register, ms", "registered_ms", 1),
     Column("new socket to list, ms", "relisted_ms", 1),
-    Column("removal told, ms", "removal_told_ms", 0, ratio=False),
-    Column("all ones told, ms", "silence_told_ms", 0, ratio=False),
-    Column("slowest, ms", "slowest_told_ms", 0, ratio=False),
+    Column("removal listed, ms", "removal_listed_ms", 0, ratio=False),
+    Column("all ones listed, ms", "all_ones_listed_ms", 0, ratio=False),
+    Column("slowest, ms", "slowest_listed_ms", 0, ratio=False),
     Column("Allocate p50, ms", "allocate_p50_ms", 3),
     Column("p99, ms", "allocate_p99_ms", 3),
     Column("RSS, MiB", "rss_mib", 1),
@@ -85,10 +85,10 @@ def result(
         reregistered_ms=milliseconds(lambda r: r.reregistered),
         relisted_ms=milliseconds(lambda r: r.relisted),
         same_inode=sum(one.same_inode for one in rounds),
-        removal_told_ms=milliseconds(lambda r: r.removal_told),
-        return_told_ms=milliseconds(lambda r: r.return_told),
-        silence_told_ms=milliseconds(lambda r: r.silence_told),
-        slowest_told_ms=_slowest(rounds),
+        removal_listed_ms=milliseconds(lambda r: r.removal_listed),
+        return_listed_ms=milliseconds(lambda r: r.return_listed),
+        all_ones_listed_ms=milliseconds(lambda r: r.all_ones_listed),
+        slowest_listed_ms=_slowest(rounds),
         allocate_p50_ms=milliseconds(lambda r: quantile(r.allocates, 0.5)),
         allocate_p99_ms=milliseconds(lambda r: quantile(r.allocates, 0.99)),
         rss_mib=_median(one.memory.rss for one in rounds),
@@ -137,8 +137,8 @@ def _cell(of: Result, base: Result | None, column: Column) -> str:
 
 
 def _slowest(rounds: Sequence[Round]) -> float | None:
-    told = [seconds for r in rounds for seconds in (r.removal_told, r.silence_told) if seconds]
-    return max(told) * 1e3 if told else None
+    times = [seconds for r in rounds for seconds in (r.removal_listed, r.all_ones_listed)]
+    return max((seconds for seconds in times if seconds), default=0.0) * 1e3 or None
 
 
 def _median(values: Iterable[float | None]) -> float | None:

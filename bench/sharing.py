@@ -44,9 +44,9 @@ def row(node: NodeState, replicas: int, rounds: int) -> list[str]:
     resource = Resource("moffett.ai/spu.shared", sharing=Sharing(replicas))
     ((pool,), _) = build_pools(node, (resource,))
     allocator = PoolAllocator(Watchable(node), lambda: pool)
-    units = pool.advertised()
-    ids = [unit.id for unit in units]
-    message = response_of(units)
+    devices = pool.advertised()
+    ids = [device.id for device in devices]
+    message = response_of(devices)
     cells = [
         milliseconds(lambda: build_pools(node, (resource,)), rounds),
         milliseconds(lambda: response_of(pool.advertised()), rounds),
@@ -58,8 +58,8 @@ def row(node: NodeState, replicas: int, rounds: int) -> list[str]:
 
 def table(rounds: int) -> str:
     titles = [
-        "replicas", "units", "list, KiB", "divide, ms", "list, ms",
-        "prefer 1, ms", "prefer 2, ms", "prefer 12, ms", "grant, ms",
+        "replicas", "advertised", "list, KiB", "pools, ms", "list, ms",
+        "prefer 1, ms", "prefer 2, ms", "prefer 12, ms", "allocate, ms",
     ]  # fmt: skip
     lines = ["| " + " | ".join(titles) + " |", "|" + " ---: |" * len(titles)]
     node = state()

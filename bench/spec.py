@@ -12,9 +12,9 @@ from pathlib import Path
 class Plugin:
     """A plugin as it was given on the command line.
 
-    `fault` is a command that breaks the device `{id}` for a plugin that does not
+    `fault` is a command that makes the device `{id}` fail, for a plugin that does not
     read the fake host root; `directory` is a kubelet directory that the plugin
-    has built in; `image_bytes` is the size of its image, where told.
+    has built in; `image_bytes` is the size of its image, if known.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Environment:
     """What the placeholders stand for in one run of one plugin."""
 
     devices: int
@@ -60,7 +60,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Sitting:
+class Request:
     """Everything that one call of the benchmark does."""
 
     plugins: tuple[Plugin, ...]
@@ -80,13 +80,13 @@ def simulated(devices: int) -> str:
     return f"{devices // 3}xS30" if devices % 3 == 0 else f"{devices}xS4"
 
 
-def arguments(command: str, place: Place, **more: str) -> list[str]:
+def arguments(command: str, environment: Environment, **more: str) -> list[str]:
     """The argument vector of `command`, with the placeholders filled in.
 
     They are filled in after the words are split, so no value is split again; other
     braces (of YAML or JSON, say) stay as they are.
     """
-    values = {**place.values(), **{f"{{{key}}}": value for key, value in more.items()}}
+    values = {**environment.values(), **{f"{{{key}}}": value for key, value in more.items()}}
     return [_filled(word, values) for word in shlex.split(command)]
 
 

@@ -17,6 +17,7 @@ from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
 from moffett_device_plugin.devices.state import NodeState
+from moffett_device_plugin.hardware import Look
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Faults, build, parse_spec
 from moffett_device_plugin.kubernetes import client, features
@@ -52,7 +53,7 @@ async def states(spec: str = SPEC) -> States:
             faults = faults.with_fault(bus_id, "ecc")
         node = SimulatedNode(layout)
         node.set(faults)
-        snapshot = observe_bus(Snapshot(), node.scan(), node.sola_version())
+        snapshot = observe_bus(Snapshot(), node.scan(Look()), node.sola_version())
         snapshot = observe_smi(snapshot, await node.query_smi(), snapshot.scan)
         evaluation = evaluate(snapshot, {}, HealthPolicy(), 0.0)
         return NodeState(snapshot, dict(evaluation.health_statuses), settled=True)

@@ -1,5 +1,5 @@
 """What the daemon itself takes on a node with 24 chips, with and without what uses the API:
-a real process, a kubelet stand-in, and an API server that is real enough to talk TLS."""
+a real process, a fake kubelet, and an API server that is real enough to talk TLS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from moffett_device_plugin.fake_kubelet.kubelet import FakeKubelet
 
 from .. import processes
-from ..processes import HealthHistory
+from ..processes import MemoryUse
 from .fleet import SPEC
 
 #: Seconds in which it settles: several runs of mx-smi.
@@ -29,15 +29,15 @@ FEATURES: Mapping[str, Sequence[str]] = {
 }
 
 
-async def resident(flags: Sequence[str]) -> HealthHistory:
+async def resident(flags: Sequence[str]) -> MemoryUse:
     """After a time in which the kubelet and the API server were served."""
     # The API server of the tests: there is no need for a second one.
     from importlib import import_module
 
-    fake_kubelet: Any = import_module("tests.support.apiserver")
+    apiserver: Any = import_module("tests.support.apiserver")
     with tempfile.TemporaryDirectory(prefix="spu-") as name:
         folder = Path(name)
-        async with fake_kubelet.api_server(folder) as server, asyncio.TaskGroup() as tasks:
+        async with apiserver.api_server(folder) as server, asyncio.TaskGroup() as tasks:
             kubelet = FakeKubelet(folder / "dp", tasks)
             await kubelet.start()
             settings = server.settings()

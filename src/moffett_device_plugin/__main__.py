@@ -82,12 +82,6 @@ COMMANDS = {
         "use.md",
         (*_NODE, "kubelet"),
     ),
-    "conform": Command(
-        "check any device plugin against a fake kubelet",
-        "[options] -- COMMAND ARGS...",
-        ("conform --list", "conform -- my-plugin --dir {dir}"),
-        "conformance.md",
-    ),
     "demo": Command(
         "show what the plugin does, on a simulated node, in seconds",
         "[options]",

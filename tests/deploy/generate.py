@@ -6,6 +6,7 @@
 | `deploy/kustomize/base/plugin.yaml` | the same |
 | the chart's `README.md`, its table | the comments of `values.yaml` |
 | the chart's `values.schema.json`, `$defs.configuration` | `docs/config.schema.json` |
+| the chart's `templates/_defaults.tpl` | `values.yaml` |
 | the chart's `files/` | `deploy/monitoring/` |
 """
 
@@ -16,6 +17,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from moffett_device_plugin.devices.health.rules import RULES
 
 from . import readme
 from .chart import CHART, ROOT, template
@@ -44,6 +49,7 @@ def files() -> dict[Path, str]:
     text = (CHART / "README.md").read_text()
     values = (CHART / "values.yaml").read_text()
     made = {schema: with_configuration(schema.read_text())}
+    made[CHART / "templates" / "_defaults.tpl"] = defaults(values)
     table = readme.table(readme.rows(values), json.loads(made[schema]))
     made[CHART / "README.md"] = readme.with_table(text, table)
     for name in ("grafana-dashboard.json", "rules.yaml"):
@@ -62,7 +68,8 @@ def files() -> dict[Path, str]:
     )
     made[folder / "plugin-labels-events.yaml"] = manifest(
         "The plugin, without privileges, with a service account: labels of the node, events and\n"
-        "# the condition SPUHealthy. Kubernetes 1.22 and later.",
+        "# the condition SPUHealthy. Kubernetes 1.30 and later: earlier ones do not know the two\n"
+        "# objects of the ValidatingAdmissionPolicy; leave them out.",
         {"labels": {"sink": "api"}, "events": True, "condition": True},
     )
     made[folder / "plugin-prometheus-operator.yaml"] = manifest(
@@ -93,13 +100,29 @@ def try_it() -> str:
 
 
 def with_configuration(text: str) -> str:
-    """The chart's schema, with the configuration file's in it. The file's `version` may be
-    left out of the values: the chart writes it."""
+    """The chart's schema, with the configuration file's in it and the health rules that there
+    are. The file's `version` may be left out of the values: the chart writes it."""
     configuration = json.loads((ROOT / "docs" / "config.schema.json").read_text())
     for key in ("$schema", "title", "required"):
         configuration.pop(key, None)
     line = f'"$defs": {{"configuration": {json.dumps(configuration)}}},'
-    return re.sub(r'^  "\$defs": .*,$', lambda _: f"  {line}", text, count=1, flags=re.MULTILINE)
+    text = re.sub(r'^  "\$defs": .*,$', lambda _: f"  {line}", text, count=1, flags=re.MULTILINE)
+    rules = {
+        "type": ["object", "null"],
+        "properties": {rule.code: {"type": ["string", "number", "boolean"]} for rule in RULES},
+        "additionalProperties": False,
+    }
+    line = f'"rules": {json.dumps(rules)},'
+    return re.sub(r'^ {8}"rules": .*,$', lambda _: f"{' ' * 8}{line}", text, flags=re.MULTILINE)
+
+
+def defaults(values: str) -> str:
+    """The chart's values as a template: what a null stands for."""
+    text = json.dumps(yaml.safe_load(values))
+    return (
+        "{{/* Made of values.yaml by tests/deploy/run --write. */}}\n"
+        f'{{{{- define "spu.defaults" -}}}}\n{text}\n{{{{- end -}}}}\n'
+    )
 
 
 def write() -> list[Path]:
@@ -109,6 +132,9 @@ def write() -> list[Path]:
     before = schema.read_text()
     schema.write_text(with_configuration(before))
     changed = [] if schema.read_text() == before else [schema]
+    (CHART / "templates" / "_defaults.tpl").write_text(
+        defaults((CHART / "values.yaml").read_text())
+    )
     for path, text in files().items():
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)

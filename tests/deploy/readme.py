@@ -92,7 +92,8 @@ def _type(key: str, schema: Any) -> str:
     if "$ref" in schema:
         return "object"
     types = schema.get("type", "string")  # where only a choice is given, it is of texts
-    return " or ".join(word for word in ([types] if isinstance(types, str) else types))
+    words = [types] if isinstance(types, str) else types
+    return " or ".join(word for word in words if word != "null")  # null is any value's default
 
 
 def with_table(text: str, made: str) -> str:

@@ -31,17 +31,21 @@ KINDS = {
     "ClusterRoleBinding",
     "ConfigMap",
     "DaemonSet",
+    "NetworkPolicy",
     "Pod",
+    "ResourceQuota",
     "Role",
     "RoleBinding",
     "Service",
     "ServiceAccount",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 }
 #: What says nothing about validity, or says it in another language.
 _DROPPED = {"description", "default", "format", "properties", "x-kubernetes-validations"}
 Schema = dict[str, Any]
 #: Changes when schemas are made in another way.
-_FORM = 3
+_FORM = 4
 
 
 def ensure() -> Path:

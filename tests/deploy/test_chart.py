@@ -102,8 +102,10 @@ def test_a_simulated_node_sees_nothing_of_the_host_but_the_kubelet() -> None:
 
 
 def test_another_kubelet_directory_is_another_one_on_the_host_only() -> None:
-    made = rendered({"kubeletDir": "/data/kubelet"})
-    assert {"/data/kubelet/device-plugins", "/data/kubelet/pod-resources"} < made.host_paths.keys()
+    made = rendered({"kubelet": {"rootDir": "/data/kubelet"}})
+    # A kubelet keeps its directory for plugins where it is, whatever its root.
+    wanted = {"/var/lib/kubelet/device-plugins", "/data/kubelet/pod-resources"}
+    assert wanted < made.host_paths.keys()
     assert {
         "/var/lib/kubelet/device-plugins",
         "/var/lib/kubelet/pod-resources",
@@ -249,6 +251,10 @@ def test_a_changed_inline_configuration_replaces_pods_only_if_told_to() -> None:
     [
         ({}, "moffett/k8s-device-plugin:v0.1.0"),
         ({"tag": "v9"}, "moffett/k8s-device-plugin:v9"),
+        (
+            {"repository": "a.example:5000/moffett/x", "tag": "v9"},
+            "a.example:5000/moffett/x:v9",
+        ),
         ({"registry": "a.example:5000/"}, "a.example:5000/moffett/k8s-device-plugin:v0.1.0"),
         (
             {"tag": "v9", "digest": f"sha256:{'a' * 64}"},
@@ -347,3 +353,137 @@ def test_the_chart_is_packed_without_its_test_values(tmp_path: Path) -> None:
 def test_a_kubernetes_without_device_plugins_is_refused() -> None:
     with pytest.raises(HelmError, match="kubeVersion"):
         template(kubernetes="1.9.0")
+
+
+def paths_of(values: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every value and every mapping of values."""
+    found = []
+    for key, value in values.items():
+        found.append((*above, key))
+        if isinstance(value, dict):
+            found += paths_of(value, (*above, key))
+    return found
+
+
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def default() -> str:
+    return template()
+
+
+@pytest.mark.parametrize("path", paths_of(DEFAULTS), ids=".".join)
+def test_a_null_is_the_default(path: tuple[str, ...], default: str) -> None:
+    values: Any = None
+    for key in reversed(path):
+        values = {key: values}
+    if path[:2] == ("resources", "limits") or path[:2] == ("resources", "requests"):
+        # Within resources a null takes away what the chart would set.
+        resources = rendered(values).container["resources"]
+        assert resources != DEFAULTS["resources"]
+    else:
+        assert template(values) == default
+
+
+def test_labels_of_ones_own_stand_beside_the_charts() -> None:
+    own = {"app.kubernetes.io/name": "mine", "app.kubernetes.io/version": "mine", "team": "a"}
+    monitor = {"enabled": True, "labels": {"team": "b", "app.kubernetes.io/component": "mine"}}
+    text = template(
+        {
+            "commonLabels": own,
+            "podLabels": {"name": "mine", "team": "c", "app.kubernetes.io/instance": "mine"},
+            "metrics": {"serviceMonitor": monitor, "service": {"labels": {"team": "d"}}},
+        }
+    )
+    made = Objects(item for item in yaml.load_all(text, Loader=_StrictLoader) if item)
+    daemonset = made.one("DaemonSet")
+    labels = daemonset["spec"]["template"]["metadata"]["labels"]
+    # What a selector needs is the chart's; everything else is the user's.
+    assert daemonset["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert (labels["name"], labels["team"]) == ("mine", "c")
+    assert made.one("ServiceMonitor")["metadata"]["labels"]["team"] == "b"
+    assert made.one("Service")["metadata"]["labels"]["team"] == "d"
+    assert daemonset["metadata"]["labels"]["app.kubernetes.io/version"] == "mine"
+    assert daemonset["metadata"]["labels"]["app.kubernetes.io/name"] == "moffett-device-plugin"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is there twice, as kustomize and Flux do."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        return super().construct_mapping(node, deep)
+
+
+def test_a_surge_of_ones_own_is_one_that_kubernetes_takes() -> None:
+    made = rendered({"updateStrategy": {"rollingUpdate": {"maxSurge": "10%"}}})
+    strategy = made.one("DaemonSet")["spec"]["updateStrategy"]["rollingUpdate"]
+    assert strategy == {"maxSurge": "10%", "maxUnavailable": 0}
+
+
+def test_parts_of_the_host_whose_names_are_alike_do_not_collide() -> None:
+    made = rendered({"hostRoot": {"mode": "parts", "parts": ["/a.b", "/a-b", "/A-b"]}})
+    names = [volume["name"] for volume in made.pod["volumes"]]
+    assert len(names) == len(set(names))
+
+
+def test_quantities_as_kubernetes_writes_them() -> None:
+    limits = {"memory": "128e6", "cpu": "0.5"}
+    claims = [{"name": "spu"}]
+    made = rendered({"resources": {"limits": limits, "claims": claims}})
+    assert made.container["resources"]["limits"] == {"memory": 128e6, "cpu": "0.5"}
+    assert made.container["resources"]["claims"] == claims
+
+
+def test_openshift_gets_its_constraints_and_who_may_use_them() -> None:
+    made = rendered({"openshift": {"securityContextConstraints": True}})
+    constraints = made.one("SecurityContextConstraints")
+    assert constraints["allowHostDirVolumePlugin"] is True
+    assert constraints["allowPrivilegedContainer"] is False
+    assert constraints["requiredDropCapabilities"] == ["ALL"]
+    (rule,) = made.one("Role")["rules"]
+    assert rule["resourceNames"] == [constraints["metadata"]["name"]]
+    (subject,) = made.one("RoleBinding")["subjects"]
+    assert subject["name"] == made.pod["serviceAccountName"]
+    more = ["--api-versions", "security.openshift.io/v1"]
+    assert "SecurityContextConstraints" in template(more=more)
+
+
+def test_a_namespace_of_ones_own_may_have_pods_of_a_system_priority_class() -> None:
+    made = Objects(item for item in yaml.safe_load_all(template(namespace="spu")) if item)
+    selector = made.one("ResourceQuota")["spec"]["scopeSelector"]["matchExpressions"]
+    assert selector[0]["values"] == [made.pod["priorityClassName"]]
+    assert "ResourceQuota" not in rendered().kinds()
+    own = template({"priorityClassName": "mine"}, namespace="spu")
+    assert "ResourceQuota" not in own
+
+
+def test_metrics_are_reached_only_from_where_they_may_be() -> None:
+    peers = [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]
+    made = rendered({"networkPolicy": {"enabled": True, "from": peers}})
+    policy = made.one("NetworkPolicy")["spec"]
+    assert policy["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}], "from": peers}]
+    labels = made.one("DaemonSet")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    silent = rendered({"networkPolicy": {"enabled": True}, "metrics": {"enabled": False}})
+    assert "ingress" not in silent.one("NetworkPolicy")["spec"]
+
+
+@pytest.mark.parametrize("values", [{"labels": {"sink": "api"}}, {"condition": True}])
+def test_a_right_to_change_nodes_is_bound_to_the_pods_own(values: dict[str, Any]) -> None:
+    made = rendered(values)
+    policy = made.one("ValidatingAdmissionPolicy")
+    account = made.one("ServiceAccount")["metadata"]
+    (condition,) = policy["spec"]["matchConditions"]
+    assert f"{account['namespace']}:{account['name']}" in condition["expression"]
+    binding = made.one("ValidatingAdmissionPolicyBinding")["spec"]
+    assert binding["policyName"] == policy["metadata"]["name"]
+    assert "ValidatingAdmissionPolicy" not in rendered(values, "1.29.0").kinds()
+    assert "ValidatingAdmissionPolicy" not in rendered({"events": True}).kinds()
+
+
+def test_an_selinux_type_is_the_containers() -> None:
+    made = rendered({"security": {"seLinuxType": "spc_t"}})
+    assert made.container["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}

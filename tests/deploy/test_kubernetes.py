@@ -16,7 +16,11 @@ MANIFESTS = ROOT / "deploy" / "manifests"
 OVERLAYS = ROOT / "deploy" / "kustomize" / "overlays"
 CURRENT = "1.37.2"
 #: The first release that a manifest is for, where it is not 1.22.
-SINCE = {"plugin-before-1.22.yaml": "1.16.15", "try-it.yaml": "1.20.2"}
+SINCE = {
+    "plugin-before-1.22.yaml": "1.16.15",
+    "plugin-labels-events.yaml": "1.30.0",
+    "try-it.yaml": "1.20.2",
+}
 
 
 def since(first: str) -> list[str]:

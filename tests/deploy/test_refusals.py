@@ -15,14 +15,47 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["/metrics/podMonitor", "'enable' not allowed"],
     ),
     "a choice there is not": ({"granularity": "core"}, ["/granularity", "'device', 'card'"]),
-    "a text for a number": ({"metrics": {"port": "9400"}}, ["/metrics/port", "want integer"]),
+    "a text for a number": (
+        {"metrics": {"port": "9400"}},
+        ["/metrics/port", "want null or integer"],
+    ),
     "a port there is not": ({"metrics": {"port": 70000}}, ["/metrics/port", "maximum"]),
     "a digest that is none": ({"image": {"digest": "sha256:abc"}}, ["/image/digest"]),
     "a tag in the repository": ({"image": {"repository": "a/b:v1"}}, ["/image/repository"]),
-    "a path that is not absolute": ({"kubeletDir": "kubelet"}, ["/kubeletDir"]),
+    "a path that is not absolute": ({"kubelet": {"rootDir": "kubelet"}}, ["/kubelet/rootDir"]),
+    "one directory for what kubelets keep apart": (
+        {"kubeletDir": "/data/kubelet"},
+        ["kubeletDir"],
+    ),
+    "a resource name of Kubernetes' own": (
+        {"resourceName": "node.kubernetes.io/spu"},
+        ["/resourceName"],
+    ),
+    "a simulated card that is not known": ({"simulate": "2xZ99"}, ["/simulate"]),
+    "a health rule that does not exist": (
+        {"health": {"rules": {"nosuch": "off"}}},
+        ["/health/rules", "'nosuch' not allowed"],
+    ),
+    "a limit of shares without shares": (
+        {"sharing": {"failRequestsGreaterThanOne": True}},
+        ["sharing.failRequestsGreaterThanOne has no effect without sharing.replicas"],
+    ),
+    "a DNS policy that needs more": ({"dnsPolicy": "None"}, ["/dnsPolicy"]),
+    "a host path in the configuration file": (
+        {"config": {"inline": {"kubeletDir": "/data/kubelet/device-plugins"}}},
+        ["config.inline.kubeletDir is a path in the container", "kubelet.devicePluginDir"],
+    ),
+    "a host path in a section of it": (
+        {"config": {"inline": {"nodes": [{"match": {"names": ["a"]}, "cdi": {"dir": "/x"}}]}}},
+        ["config.inline.cdi.dir is a path in the container", "use cdi.dir"],
+    ),
+    "a quantity that is none": ({"resources": {"limits": {"memory": "1.2.3Mi"}}}, ["/resources"]),
     "a resource name without a domain": ({"resourceName": "spu"}, ["/resourceName"]),
     "cards that nobody makes": ({"simulate": "two S30"}, ["/simulate"]),
-    "an environment that is a mapping": ({"extraEnv": {"A": "b"}}, ["/extraEnv", "want array"]),
+    "an environment that is a mapping": (
+        {"extraEnv": {"A": "b"}},
+        ["/extraEnv", "want null or array"],
+    ),
     "a CPU limit in words": ({"resources": {"limits": {"cpu": "one"}}}, ["/resources/limits/cpu"]),
     "a setting of the file that does not exist": (
         {"config": {"inline": {"resources": [{"sharing": {"replcas": 4}}]}}},

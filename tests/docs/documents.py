@@ -22,7 +22,7 @@ def english() -> list[Path]:
     """Every page that this project's readers are led to, but for the translations."""
     found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench/README.md"]
     found += [page for page in (ROOT / "docs").rglob("*.md") if "zh-CN" not in page.parts]
-    found += (ROOT / "deploy").rglob("*.md")
+    found += [ROOT / "conformance/README.md", *(ROOT / "deploy").rglob("*.md")]
     found += (ROOT / "tests").rglob("README.md")
     return sorted(page for page in found if page.exists())
 

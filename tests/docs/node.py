@@ -25,6 +25,8 @@ from .documents import ROOT
 
 SPEC = "2xS30"
 PROGRAM = "moffett-device-plugin"
+CONFORM = "device-plugin-conform"
+MODULES = {PROGRAM: "moffett_device_plugin", CONFORM: "device_plugin_conformance"}
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,11 @@ class Node:
 def node(directory: Path, work: Path) -> Iterator[Node]:
     binaries = directory / "bin"
     binaries.mkdir()
-    program = binaries / PROGRAM
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m moffett_device_plugin "$@"\n')
-    program.chmod(0o755)
-    (work / "run").symlink_to(program)
+    for name, module in MODULES.items():
+        program = binaries / name
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m {module} "$@"\n')
+        program.chmod(0o755)
+    (work / "run").symlink_to(binaries / PROGRAM)
     for name in ("docs", "deploy", "bench", "tests"):
         (work / name).symlink_to(ROOT / name)
     ready: list[Node] = []

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from .documents import KNOWN, MARKS, ROOT, Command, Shown, shown
-from .node import PROGRAM, Node, node
+from .node import CONFORM, MODULES, PROGRAM, Node, node
 from .outside import SLOW, WHY, problem, simple_commands
 
 SHOWN = list(shown())
@@ -133,8 +133,8 @@ def test_values_can_be_read(it: Shown, machine: Node) -> None:
 
 def _is_ours(words: list[str]) -> bool:
     if words[0] == "./run":
-        return words[1:2] not in ([], ["test"], ["check"])
-    return words[0] == PROGRAM
+        return words[1:2] not in ([], ["test"], ["check"], ["conform"])
+    return words[0] in (PROGRAM, CONFORM)
 
 
 def _all_ours(command: Command) -> bool:
@@ -143,7 +143,7 @@ def _all_ours(command: Command) -> bool:
 
 def _check_flags(words: list[str]) -> None:
     """Every flag of a command line of ours is one that the command has."""
-    rest = words[1:]
+    rest = words if words[0] == CONFORM else words[1:]
     if rest[:1] == ["--version"] or not rest:
         return
     known = _flags(rest[0])
@@ -157,6 +157,8 @@ def _check_flags(words: list[str]) -> None:
 @cache
 def _flags(command: str) -> frozenset[str]:
     words = [sys.executable, "-m", "moffett_device_plugin", command]
+    if command == CONFORM:
+        words = [sys.executable, "-m", MODULES[CONFORM]]
     text = subprocess.run([*words, "--help"], text=True, capture_output=True, check=True).stdout
     for action in re.findall(r"^    (check|show|schema|reference)\b", text, re.MULTILINE):
         done = subprocess.run(
@@ -168,19 +170,20 @@ def _flags(command: str) -> frozenset[str]:
 
 def _run(it: Shown, command: Command, machine: Node) -> None:
     line = command.line
-    name = next(simple_commands(line))[1]
+    words = next(simple_commands(line))
+    name = words[0] if words[0] == CONFORM else words[1]
     if name == "serve":
         return  # runs for ever: the fixture is one of it
     if name == "top" and "--once" not in line:
         line = line.replace(" top", " top --once", 1)
-    if name == "conform" and "--list" not in line:  # only what is shown of it: a minute else
+    if name == CONFORM and "--list" not in line:  # only what is shown of it: a minute else
         only = re.findall(r"^(?:pass|fail|info|skip)  ([a-z0-9-]+)", command.output, re.MULTILINE)
         flags = "".join(f" --only {check}" for check in only or ["registers"])
-        line = line.replace(" conform", f" conform{flags}", 1)
+        line = line.replace(CONFORM, CONFORM + flags, 1)
     with prepared(it, machine):
         done = machine.type(line)
     # What the doctor and the checks say of this node may be bad news.
-    allowed = (0, 1) if name in ("doctor", "conform", "config") else (0,)
+    allowed = (0, 1) if name in ("doctor", CONFORM, "config") else (0,)
     assert done.returncode in allowed, done.stdout
     if command.output:
         compare(command.output, done.stdout, "cut" in it.marks)

@@ -33,6 +33,8 @@ import sys
 from pathlib import Path
 from moffett_device_plugin.cdi.directory import CdiDirectory
 from moffett_device_plugin.cdi.writer import SpecWriter
+from moffett_device_plugin.hardware import Look
+from moffett_device_plugin.hardware.device_nodes import NodeSettings
 from moffett_device_plugin.hardware.types import Mount
 from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.devices.inventory import Snapshot, observe_bus
@@ -41,7 +43,7 @@ root, directory, control = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 sola = Mount(str(root / "usr/local/sola-3.5.3"), "/usr/local/sola")
 # 0.5.0: the podman of Debian 12 refuses files of any later version.
 keeper = SpecWriter(CdiDirectory(directory), lambda: [sola], at_least="0.5.0")
-scan = SysfsHardware(root, smi="none", control_node_globs=(control,)).scan()
+scan = SysfsHardware(root, smi="none", nodes=NodeSettings(control=(control,))).scan(Look())
 sys.exit(not keeper.ensure(observe_bus(Snapshot(), scan)))
 """
 

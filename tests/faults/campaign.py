@@ -14,13 +14,13 @@ from .actions import ACTIONS
 from .invariants import Growth, InvariantError
 from .world import NotNowError, World
 
-#: Seconds between looks at what no event tells.
+#: Seconds between checks of what has no event.
 LOOK = 0.05
 #: The part of the time in which no daemon is ended.
 LONG_LIFE = 0.4
-#: Seconds after which a daemon has opened and imported what it needs.
+#: Seconds after which a daemon has opened its files and imported its modules.
 WARM = 3.0
-#: Seconds in which nothing is done, to see that nothing is said: several polls.
+#: Seconds without changes, in which nothing may be logged twice: several polls.
 QUIET = 1.7
 
 
@@ -35,13 +35,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Faults that overlap. Then some are mended, or all, and the list must be right."""
+    """Faults that overlap. Then some are repaired, or all, and the list must be right."""
 
     number: int
     steps: tuple[Step, ...]
-    see_first: bool  # that the list is right with all of it, before anything is mended
-    linger: float  # seconds before anything is mended
-    mend_all: bool
+    see_first: bool  # that the list is right with all of it, before anything is repaired
+    linger: float  # seconds before anything is repaired
+    repair_all: bool
     quiet: bool
     seed: int
 
@@ -63,7 +63,7 @@ def plan(seed: int, number: int, *, may_end: bool, deck: list[str]) -> Round:
         tuple(steps),
         see_first=chance.random() < 0.6,
         linger=chance.choice((0.0, 0.0, 0.3, 2.0)),
-        mend_all=number % 3 == 2 or chance.random() < 0.5,
+        repair_all=number % 3 == 2 or chance.random() < 0.5,
         quiet=chance.random() < 0.4,
         seed=chance.getrandbits(32),
     )
@@ -71,7 +71,7 @@ def plan(seed: int, number: int, *, may_end: bool, deck: list[str]) -> Round:
 
 @dataclass(slots=True)
 class Counters:
-    """Of one fault. Seconds from its end, or its mending, to a list that is right."""
+    """Of one fault. Seconds from its end, or its repair, to a list that is right."""
 
     done: int = 0
     left_out: int = 0
@@ -80,9 +80,9 @@ class Counters:
 
 @dataclass(slots=True)
 class Record:
-    """What was done, for the table and for whoever looks for a defect."""
+    """What was done, for the table and for the search for a defect."""
 
-    tallies: dict[str, Counters] = field(default_factory=dict)
+    counters_by_fault: dict[str, Counters] = field(default_factory=dict)
     story: list[str] = field(default_factory=list)
     rounds: int = 0
     settled: int = 0
@@ -90,15 +90,15 @@ class Record:
     _began: float = field(default_factory=time.monotonic)
     _waiting: dict[str, float] = field(default_factory=dict)
 
-    def tell(self, text: str) -> None:
+    def add(self, text: str) -> None:
         self.story.append(f"{time.monotonic() - self._began:8.3f} s  {text}")
 
     def done(self, name: str) -> None:
-        self.tallies.setdefault(name, Counters()).done += 1
+        self.counters_by_fault.setdefault(name, Counters()).done += 1
         self.wait(name)
 
     def left_out(self, name: str) -> None:
-        self.tallies.setdefault(name, Counters()).left_out += 1
+        self.counters_by_fault.setdefault(name, Counters()).left_out += 1
 
     def wait(self, name: str) -> None:
         self._waiting[name] = time.monotonic()
@@ -107,7 +107,7 @@ class Record:
         """The list was right at that time."""
         for name, since in list(self._waiting.items()):
             if at >= since:
-                counters = self.tallies[name]
+                counters = self.counters_by_fault[name]
                 counters.slowest = max(counters.slowest, at - since)
                 del self._waiting[name]
 
@@ -121,19 +121,19 @@ class Campaign:
         self._causes: dict[str, str] = {}  # what is open, and the fault that left it
 
     async def run(self, seed: int, seconds: float) -> None:
-        """No daemon is ended in the first part: growth shows in a long life."""
+        """No daemon is ended in the first part: growth shows in a long run."""
         began = time.monotonic()
         deck: list[str] = []
         number, may_end = 0, False
         while (spent := time.monotonic() - began) < seconds:
             if spent > LONG_LIFE * seconds and not may_end:
                 may_end = True
-                deck.clear()  # so that those that end it get their turn
+                deck.clear()  # so that the faults that end it are dealt
             await self.round(plan(seed, number, may_end=may_end, deck=deck))
             number += 1
 
     async def guard(self) -> None:
-        """Looks all the time. Raises InvariantError."""
+        """Checks all the time. Raises InvariantError."""
         version = -1
         while True:
             self.world.check()
@@ -145,27 +145,27 @@ class Campaign:
 
     async def round(self, what: Round) -> None:
         self.record.rounds += 1
-        self.record.tell(f"round {what.number}")
+        self.record.add(f"round {what.number}")
         for step in what.steps:
             await asyncio.sleep(step.pause)
             await self.step(step)
         if what.see_first:
             await self.settle()
-        if what.quiet:  # with all that is broken now
-            await self.hush()
+        if what.quiet:  # with all faults that last
+            await self.stay_quiet()
         await asyncio.sleep(what.linger)
         chance = random.Random(what.seed)
         names = list(self.world.open)
         chance.shuffle(names)
-        if not what.mend_all:
+        if not what.repair_all:
             names = names[: len(names) // 2]
         for name in names:
             await asyncio.sleep(chance.choice((0.0, 0.0, 0.02, 0.3)))
-            await self.mend(name)
+            await self.repair(name)
         await self.settle()
-        if what.mend_all:
+        if what.repair_all:
             self.world.machine.confirmed()
-            await self.weigh()
+            await self.measure()
         await self.step(Step("pod-comes", 0.0, what.seed))
 
     async def step(self, step: Step) -> None:
@@ -174,11 +174,11 @@ class Campaign:
         before = set(self.world.open)
         self.world.settled = self.world.agreement.agrees
         self.world.changed(action.seconds)
-        self.record.tell(f"{step.name} (seed {step.seed})")
+        self.record.add(f"{step.name} (seed {step.seed})")
         try:
             await action.act(self.world)
         except NotNowError:
-            self.record.tell("  not possible now")
+            self.record.add("  not possible now")
             self.record.left_out(step.name)
         else:
             self.record.done(step.name)
@@ -186,42 +186,44 @@ class Campaign:
             self._causes[name] = step.name
         self.world.changed(action.seconds)
 
-    async def mend(self, name: str) -> None:
+    async def repair(self, name: str) -> None:
         if name not in self.world.open:
             return
-        self.record.tell(f"mended: {name}")
+        self.record.add(f"repaired: {name}")
         cause = self._causes.get(name, "")
-        await self.world.mend(name)
+        await self.world.repair(name)
         if cause in ACTIONS:
             self.world.changed(ACTIONS[cause].seconds)
             self.record.wait(cause)
 
     async def settle(self) -> None:
-        """Returns when the list is right, or nothing can be expected of it."""
+        """Returns when the list is right, or is not checked."""
         while not self.world.agreement.agrees and self.world.differences() is not None:
             await asyncio.sleep(LOOK / 2)
         if self.world.agreement.agrees:
             self.record.settled += 1
-        self.record.tell("the list is right" if self.world.agreement.agrees else "nobody to tell")
+        self.record.add(
+            "the list is right" if self.world.agreement.agrees else "the list is not checked"
+        )
 
-    async def hush(self) -> None:
-        await asyncio.sleep(QUIET / 2)  # what was on its way may still come
-        before = len(self.world.heard)
+    async def stay_quiet(self) -> None:
+        await asyncio.sleep(QUIET / 2)  # lines about the last change may still be logged
+        before = len(self.world.log_lines)
         await asyncio.sleep(QUIET)
-        invariants.check_quiet(self.world.heard[before:])
+        invariants.check_quiet(self.world.log_lines[before:])
 
     async def begin(self) -> None:
-        """Sees what is usual of a daemon to which nothing has happened."""
+        """Measures a daemon without faults."""
         await self.settle()
         plugin = self.world.plugin
         assert plugin is not None
         await asyncio.sleep(max(0.0, WARM - plugin.age))
         self.world.usual_descriptors = plugin.descriptors()
         self.world.growth = Growth(usual=self.world.usual_descriptors)
-        await self.weigh()
+        await self.measure()
 
-    async def weigh(self) -> None:
-        """All is well: memory and descriptors must be what they were."""
+    async def measure(self) -> None:
+        """There is no fault: memory and descriptors must be as before."""
         uses: list[tuple[float, int]] = []
         plugin = self.world.plugin
         if plugin is None or len(self.world.plugins) > 1 or plugin.age < WARM:
@@ -235,7 +237,7 @@ class Campaign:
 
 
 async def guarded(campaign: Campaign, work: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Runs each of `work` while the campaign's guard looks on. Raises InvariantError."""
+    """Runs each of `work` beside the campaign's guard. Raises InvariantError."""
     guard = asyncio.ensure_future(campaign.guard())
     for begin in work:
         doing = asyncio.ensure_future(begin())

@@ -1,5 +1,5 @@
-"""What must hold, each with a name and, where it takes time, a limit. Pure but for the
-clock's readings that they are given."""
+"""The invariants, each with a name and, where it takes time, a limit. Pure: the time is an
+argument."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 #: Seconds in which the kubelet's list has to agree with the truth after the last change:
 #: one look at the bus, a run of mx-smi that hangs until it is killed, one that answers,
-#: and the second that a chip has to stay well; the rest is for a busy machine.
+#: and the second that a device must stay healthy; the rest is for a busy machine.
 TRUTH_SECONDS = 8.0
-#: The most memory, in MiB, that a process may have beyond what it had when it had settled.
+#: The most memory, in MiB, that a process may have beyond what it had after its start.
 MEMORY_MIB = 6.0
-#: The most descriptors that it may have beyond that: a run of mx-smi that is under way,
+#: The most descriptors that it may have beyond that: a run of mx-smi,
 #: a second connection of the kubelet's, a listener that is being replaced.
 DESCRIPTORS = 6
-#: Times that one line may come while nothing happens, in a window of several polls.
+#: How often one line may be logged while nothing changes, in several polls.
 REPEATS = 1
 
 Line = Mapping[str, Any]
@@ -35,44 +35,44 @@ class Agreement:
 
     def __init__(self, seconds: float = TRUTH_SECONDS) -> None:
         self._seconds = seconds
-        self._patient_until = 0.0
+        self._deadline = 0.0
         self.agrees = False
         self.agreed_at = 0.0
 
     def changed(self, now: float, seconds: float = 0.0) -> None:
-        """Something happened that may take so long, at least the usual time."""
+        """Something changed, and may take so long, at least the usual time."""
         self.agrees = False
-        self._patient_until = max(self._patient_until, now + max(seconds, self._seconds))
+        self._deadline = max(self._deadline, now + max(seconds, self._seconds))
 
     def see(self, differences: Sequence[str] | None, now: float) -> None:
-        """`differences` is None while nothing can be expected. Raises InvariantError."""
+        """`differences` is None while the list is not checked. Raises InvariantError."""
         if differences is None:
             self.changed(now)
         elif not differences:
             if not self.agrees:
                 self.agreed_at = now
-            self.agrees, self._patient_until = True, max(self._patient_until, now + self._seconds)
-        elif now > self._patient_until:
+            self.agrees, self._deadline = True, max(self._deadline, now + self._seconds)
+        elif now > self._deadline:
             raise InvariantError("truth", "; ".join(differences))
         else:
             self.agrees = False
 
 
 def check_owners(owners: Iterable[tuple[str, Sequence[str], bool]]) -> None:
-    """`owners`: of each pod that lives its name, the chips it was given, and whether it
-    has them for itself. A chip of one that has it for itself is nobody else's."""
+    """`owners`: of each pod that lives its name, the devices it was given, and whether it
+    has them exclusively. Such a device belongs to no other pod."""
     exclusive: dict[str, str] = {}
     shared: dict[str, str] = {}
-    for pod, chips, alone in owners:
-        for chip in chips:
-            other = exclusive.get(chip) or (shared.get(chip) if alone else None)
+    for pod, devices, alone in owners:
+        for device in devices:
+            other = exclusive.get(device) or (shared.get(device) if alone else None)
             if other is not None:
-                raise InvariantError("one-owner", f"{chip} was given to {other} and to {pod}")
-            (exclusive if alone else shared)[chip] = pod
+                raise InvariantError("one-owner", f"{device} was given to {other} and to {pod}")
+            (exclusive if alone else shared)[device] = pod
 
 
 def check_line(line: Line) -> None:
-    """No line of the log tells of an error that nobody thought of."""
+    """No line of the log has an unexpected error."""
     if "raw" in line:
         raise InvariantError("no-traceback", f"not a line of the log: {line['raw']!r}")
     if "exception" in line:
@@ -80,20 +80,20 @@ def check_line(line: Line) -> None:
 
 
 def check_quiet(lines: Iterable[Line]) -> None:
-    """`lines` came while nothing happened, over several polls: none came again."""
+    """`lines` were logged while nothing changed, over several polls: none is repeated."""
     seen = Counter(
         tuple(sorted((key, str(value)) for key, value in line.items() if key != "time"))
         for line in lines
     )
     for line, times in seen.items():
         if times > REPEATS:
-            raise InvariantError("told-once", f"{times} times while nothing happened: {dict(line)}")
+            raise InvariantError("logged-once", f"{times} times, nothing changed: {dict(line)}")
 
 
 class Growth:
-    """`memory` and `descriptors` of one process, looked at whenever all is well. `usual`
-    descriptors are those of a process to which nothing has happened: one that had to give
-    some up may take them again."""
+    """`memory` and `descriptors` of one process, measured while there is no fault. `usual`
+    descriptors are those of a process without faults: one that had to close some may open
+    them again."""
 
     def __init__(self, settled_after: int = 1, usual: int = 0) -> None:
         self._left = settled_after

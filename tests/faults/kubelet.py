@@ -1,5 +1,5 @@
-"""A kubelet that dies at a chosen point of its exchange with a plugin, and tells who holds
-what while it lives."""
+"""A kubelet that is killed at a chosen point of its exchange with a plugin, and reports the
+pod resources while it runs."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from moffett_device_plugin.grpc.server import Server
 from moffett_device_plugin.podresources.client import METHODS
 from tests.support.podresources import PodResources
 
-#: Where it can die, in the order in which an exchange comes by.
+#: Where it can be killed, in the order of an exchange.
 POINTS = (
     "register-arrives",  # before it answers
-    "register-answered",  # the answer is on its way, nobody was dialled
+    "register-answered",  # the answer is on its way, it has not connected
     "before-dial",
-    "dialled",  # connected, nothing asked
+    "dialled",  # connected, nothing called
     "list-asked",  # ListAndWatch called, no list yet
-    "list-heard",  # the first list is there
+    "list-received",  # the first list is there
     "preferred-asked",  # GetPreferredAllocation called
     "allocate-asked",  # Allocate called
 )
-KINDS: tuple[Behaviour, ...] = (DEFAULT, UNTIL_1_36, CURRENT)
+BEHAVIOURS: tuple[Behaviour, ...] = (DEFAULT, UNTIL_1_36, CURRENT)
 
 
-class MortalKubelet(FakeKubelet):
-    """`die_at` is one of POINTS, or empty; `died` is set when it came to that."""
+class CrashingKubelet(FakeKubelet):
+    """`crash_at` is one of POINTS, or empty; `crashed` is set when it was killed there."""
 
     def __init__(self, directory: Path, pod_socket: Path, tasks: asyncio.TaskGroup) -> None:
         super().__init__(directory, tasks)
-        self.kinds = KINDS
-        self.die_at = ""
-        self.died = asyncio.Event()
+        self.behaviours = BEHAVIOURS
+        self.crash_at = ""
+        self.crashed = asyncio.Event()
         self.pod_resources = PodResources()
         self._pod_socket = pod_socket
         self._pod_server: Server | None = None
         self._pod_listener: asyncio.Server | None = None
         self._loop = asyncio.get_running_loop()
-        self.lists.listen(lambda: self._reached("list-heard", later=True))
+        self.lists.listen(lambda: self._reached("list-received", later=True))
 
     async def start(self, *, wipe: bool = True) -> None:
         self._pod_socket.unlink(missing_ok=True)
@@ -64,11 +64,11 @@ class MortalKubelet(FakeKubelet):
             self._pod_server.close()
             self._pod_listener = self._pod_server = None
 
-    def choose_kind(self, chance: random.Random) -> None:
-        self.behaviour = chance.choice(self.kinds)
+    def choose_behaviour(self, chance: random.Random) -> None:
+        self.behaviour = chance.choice(self.behaviours)
 
-    def tell_pods(self) -> None:
-        """Lists the pods that there are now, as the pod-resources socket does."""
+    def publish_pods(self) -> None:
+        """Updates what the pod-resources socket and the checkpoint report."""
         pods = self.pods.values()
         self.pod_resources.pods = {f"ml/{p.name}/main": {p.resource: [p.device_ids]} for p in pods}
         self._write_checkpoint()
@@ -85,24 +85,24 @@ class MortalKubelet(FakeKubelet):
             for pod in self.pods.values()
         ]
         text = json.dumps({"Data": {"PodDeviceEntries": entries, "RegisteredDevices": {}}})
-        with suppress(OSError):  # its disk may be full
+        with suppress(OSError):  # the disk may be full
             (self.directory / KUBELET_CHECKPOINT).write_text(text)
 
-    # -- dying ---------------------------------------------------------------------------
+    # -- killed ---------------------------------------------------------------------------
 
     def _reached(self, point: str, *, later: bool = False) -> bool:
-        if self.die_at != point:
+        if self.crash_at != point:
             return False
-        self.die_at = ""
+        self.crash_at = ""
         if later:
-            self._loop.call_soon(self._die)
+            self._loop.call_soon(self._crash)
         else:
-            self._die()
+            self._crash()
         return True
 
-    def _die(self) -> None:
+    def _crash(self) -> None:
         self.kill()
-        self.died.set()
+        self.crashed.set()
 
     async def _register(self, raw: bytes) -> bytes:
         if self._reached("register-arrives"):
@@ -125,21 +125,21 @@ class MortalKubelet(FakeKubelet):
         await super()._listen(resource, endpoint)
 
     async def admit(self, name: str, resource: str, count: int) -> Pod:
-        if self.die_at in ("preferred-asked", "allocate-asked"):
-            # Two turns of the loop for each call: it is written then, and not answered.
-            turns = 2 if self.die_at == "preferred-asked" else 4
-            self._tasks.create_task(self._die_after(turns))
+        if self.crash_at in ("preferred-asked", "allocate-asked"):
+            # Two iterations of the loop for each call: it is sent then, and not answered.
+            turns = 2 if self.crash_at == "preferred-asked" else 4
+            self._tasks.create_task(self._crash_after(turns))
         return await super().admit(name, resource, count)
 
-    async def _die_after(self, turns: int) -> None:
+    async def _crash_after(self, turns: int) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
-        self._reached(self.die_at)
+        self._reached(self.crash_at)
 
 
-async def until_dead(kubelet: MortalKubelet, seconds: float) -> bool:
+async def until_crashed(kubelet: CrashingKubelet, seconds: float) -> bool:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await kubelet.died.wait()
+            await kubelet.crashed.wait()
             return True
     return False

@@ -23,14 +23,14 @@ from .world import World
 
 def main(words: list[str]) -> int:
     p = argparse.ArgumentParser(prog="tests/faults/run", description="The fault campaign.")
-    p.add_argument("--seed", type=int, help="of all choices; one is made up and told")
+    p.add_argument("--seed", type=int, help="of all choices (default: a random one, printed)")
     p.add_argument("--seconds", type=float, default=75, help="of the random part")
-    p.add_argument("--only", metavar="NAME", help="nothing but this fault, again and again")
+    p.add_argument("--only", metavar="NAME", help="only this fault, repeatedly")
     p.add_argument("--no-systematic", action="store_true", help="the random part alone")
-    p.add_argument("--mutant", choices=sorted(MUTANTS), help="a defect that must be found")
-    p.add_argument("--story", action="store_true", help="tell every step")
-    p.add_argument("--log", type=Path, metavar="FILE", help="all that the daemons say goes there")
-    p.add_argument("--list", action="store_true", help="what there is")
+    p.add_argument("--mutant", choices=sorted(MUTANTS), help="a defect, which must be found")
+    p.add_argument("--story", action="store_true", help="print every step")
+    p.add_argument("--log", type=Path, metavar="FILE", help="write the daemons' logs there")
+    p.add_argument("--list", action="store_true", help="print the faults")
     arguments = p.parse_args(words)
     if arguments.list:
         print("\n".join(sorted(ACTIONS)))
@@ -75,7 +75,7 @@ async def _campaign(arguments: argparse.Namespace, seed: int) -> int:
             finally:
                 await world.close()
     if arguments.log:
-        lines = (json.dumps(line, default=str) + "\n" for line in world.heard)
+        lines = (json.dumps(line, default=str) + "\n" for line in world.log_lines)
         arguments.log.write_text("".join(lines))
     if arguments.story:
         print("\n".join(record.story))
@@ -96,6 +96,6 @@ async def _only(campaign: Campaign, name: str, seed: int, seconds: float) -> Non
         await campaign.settle()
         await asyncio.sleep(chance.choice((0.0, 0.3, 2.0)))
         for left in list(campaign.world.open):
-            await campaign.mend(left)
+            await campaign.repair(left)
         await campaign.settle()
-        await campaign.weigh()
+        await campaign.measure()

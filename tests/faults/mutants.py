@@ -1,5 +1,5 @@
-"""Deliberate defects of the daemon, to show that the campaign finds what it looks for.
-Each is applied in the daemon's process by preload/sitecustomize.py."""
+"""Deliberate defects of the daemon, to show that the campaign finds each of them.
+They are applied in the daemon's process by preload/sitecustomize.py."""
 
 from __future__ import annotations
 
@@ -12,110 +12,125 @@ PACKAGE = "moffett_device_plugin"
 
 
 def never_recovers() -> None:
-    """What was once sick stays so: the commonest complaint about device plugins."""
-    evaluate = _module("health.judge")
-    original, first = evaluate.reasons_of, dict[str, Any]()
+    """A device that was unhealthy once stays so: the most common complaint about plugins."""
+    first: dict[str, Any] = {}
 
-    def reasons_of(device: Any, *rest: Any) -> Any:
-        reasons = original(device, *rest)
-        if any(reason.severity == "unhealthy" for reason in reasons):
-            first.setdefault(device.id, reasons)
-        return first.get(device.id, reasons)
+    def mutate(original: Any) -> Any:
+        def reasons_of(device: Any, *rest: Any) -> Any:
+            reasons = original(device, *rest)
+            if any(reason.severity == "unhealthy" for reason in reasons):
+                first.setdefault(device.id, reasons)
+            return first.get(device.id, reasons)
 
-    evaluate.reasons_of = reasons_of
+        return reasons_of
+
+    _replace("devices.health.evaluate:reasons_of", mutate)
 
 
-def tells_at_every_poll() -> None:
-    """The log says what is wrong each time mx-smi is asked."""
-    monitor = _module("monitor").Monitor
-    original = monitor.ask_smi
+def logs_at_every_poll() -> None:
+    """The log has the unhealthy devices each time that mx-smi has run."""
 
-    async def ask_smi(self: Any) -> None:
-        await original(self)
-        for device_id, health_status in self.state.value.health_statuses.items():
-            if not health_status.healthy:
-                logging.getLogger(PACKAGE).error("device-unhealthy", extra={"device": device_id})
+    def mutate(original: Any) -> Any:
+        async def ask_smi(self: Any) -> None:
+            await original(self)
+            for device_id, status in self.state.value.health_statuses.items():
+                if not status.healthy:
+                    log = logging.getLogger(PACKAGE)
+                    log.error("device-unhealthy", extra={"device": device_id})
 
-    monitor.ask_smi = ask_smi
+        return ask_smi
+
+    _replace("devices.monitor:Monitor.ask_smi", mutate)
 
 
 def leaks_descriptors() -> None:
-    """Files of chips that left stay open."""
+    """Files of devices that left stay open."""
 
     def close(self: Any) -> None:
-        self._open = None
+        self._open = {}
 
-    _module("hardware.probes").Probes.close = close
+    _replace("hardware.registers:RegisterReader.close", lambda _: close)
 
 
 def leaks_memory() -> None:
-    """Each run of mx-smi leaves something behind for ever."""
-    command = _module("hardware.smi_command").SmiCommand
-    original, kept = command.query, list[bytes]()
+    """Each run of mx-smi leaks 200 kB."""
+    kept: list[bytes] = []
 
-    async def query(self: Any) -> Any:
-        kept.append(b"\1" * 200_000)
-        return await original(self)
+    def mutate(original: Any) -> Any:
+        async def query(self: Any) -> Any:
+            kept.append(b"\1" * 200_000)
+            return await original(self)
 
-    command.query = query
+        return query
 
-
-def gives_twice() -> None:
-    """A chip that a pod holds under another name looks free."""
-    _module("offers").mark_conflicts = lambda pool, *_: pool
+    _replace("hardware.smi_command:SmiCommand.query", mutate)
 
 
-def old_nodes() -> None:
-    """A chip's first device node is given out for ever, whatever its card did since."""
+def allocates_twice() -> None:
+    """A device that a pod has under another name is advertised as free."""
+    _replace("deviceplugin.manager:mark_conflicts", lambda _: lambda pool, *_: pool)
+
+
+def stale_device_nodes() -> None:
+    """A device's first device nodes are allocated forever, also after a reboot of its card."""
     first: dict[str, Any] = {}
 
     def nodes_of(devices: Any, _: Any) -> Any:
         known = (first.setdefault(device.id, device.function.nodes) for device in devices)
         return tuple(node for nodes in known for node in nodes)
 
-    _module("allocation.grant")._nodes_of = nodes_of
+    _replace("allocation.allocate_result:_nodes_of", lambda _: nodes_of)
 
 
-def dies_of_garbage() -> None:
+def ends_on_garbage() -> None:
     """An mx-smi that prints anything but a table ends the daemon."""
-    garbage = _module("hardware.mxsmi").GarbageError
-    command = _module("hardware.smi_command")
-    original = command.parse_select
+    garbage = import_module(f"{PACKAGE}.hardware.mxsmi").GarbageError
 
-    def parse(text: str) -> Any:
-        try:
-            return original(text)
-        except garbage as error:
-            raise KeyError("pci.bus_id") from error
+    def mutate(original: Any) -> Any:
+        def parse(text: str) -> Any:
+            try:
+                return original(text)
+            except garbage as error:
+                raise KeyError("pci.bus_id") from error
 
-    command.parse_select = parse
+        return parse
+
+    _replace("hardware.smi_command:parse_select", mutate)
 
 
 def registers_once() -> None:
-    """A kubelet that comes back is not noticed."""
-    plugin = _module("kubelet.plugin")
-    original, done = plugin.register, list[str]()
+    """A restarted kubelet is not noticed."""
+    done: list[str] = []
 
-    async def register(*arguments: Any) -> None:
-        if not done:
-            await original(*arguments)
-            done.append("once")
+    def mutate(original: Any) -> Any:
+        async def register(*arguments: Any) -> None:
+            if not done:
+                await original(*arguments)
+                done.append("once")
 
-    plugin.register = register
+        return register
+
+    _replace("deviceplugin.plugin:register", mutate)
 
 
-def _module(name: str) -> Any:
-    return import_module(f"{PACKAGE}.{name}")
+def _replace(place: str, mutate: Callable[[Any], Any]) -> None:
+    """`place` is MODULE:NAME below the package. Raises AttributeError if it has moved."""
+    module, _, path = place.partition(":")
+    owner: Any = import_module(f"{PACKAGE}.{module}")
+    *outer, name = path.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    setattr(owner, name, mutate(getattr(owner, name)))
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
     "never-recovers": never_recovers,
-    "tells-at-every-poll": tells_at_every_poll,
+    "logs-at-every-poll": logs_at_every_poll,
     "leaks-descriptors": leaks_descriptors,
     "leaks-memory": leaks_memory,
-    "gives-twice": gives_twice,
-    "old-nodes": old_nodes,
-    "dies-of-garbage": dies_of_garbage,
+    "allocates-twice": allocates_twice,
+    "stale-device-nodes": stale_device_nodes,
+    "ends-on-garbage": ends_on_garbage,
     "registers-once": registers_once,
 }
 

@@ -1,4 +1,4 @@
-"""One process of the daemon, and what it said and used."""
+"""One process of the daemon, its log and its use of memory and descriptors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Plugin:
-    """`moffett-device-plugin serve` with `arguments`. `hear` gets every line of its log,
-    decoded; one that is no JSON comes as {"raw": text}."""
+    """`moffett-device-plugin serve` with `arguments`. `on_line` gets every line of its log,
+    decoded; a line that is not JSON is {"raw": text}."""
 
-    def __init__(self, number: int, hear: Callable[[Plugin, Line], None]) -> None:
+    def __init__(self, number: int, on_line: Callable[[Plugin, Line], None]) -> None:
         self.number = number
         self.lines: deque[Line] = deque(maxlen=4000)
-        self.ending = False  # we are about to end it, or have
+        self.ending = False  # we have sent it a signal
         self.stopped = False  # by SIGSTOP
         self.began = time.monotonic()
-        self._hear = hear
+        self._on_line = on_line
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -64,7 +64,7 @@ class Plugin:
         """How it ended; None while it runs."""
         return None if self._process is None else self._process.returncode
 
-    async def end(self, number: signal.Signals, timeouts: float = 10.0) -> None:
+    async def end(self, number: signal.Signals, timeout: float = 10.0) -> None:
         """Sends the signal and waits for the end. Raises TimeoutError."""
         assert self._process is not None
         self.ending = True
@@ -72,7 +72,7 @@ class Plugin:
             self._process.send_signal(number)
         if self.stopped and number is not signal.SIGKILL:
             self.resume()
-        async with asyncio.timeout(timeouts):
+        async with asyncio.timeout(timeout):
             await self._process.wait()
         if self._reader is not None:
             await self._reader
@@ -93,7 +93,7 @@ class Plugin:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    def said(self, event: str, since: int = 0) -> list[Line]:
+    def logged(self, event: str, since: int = 0) -> list[Line]:
         return [line for line in list(self.lines)[since:] if line.get("event") == event]
 
     async def _read(self) -> None:
@@ -106,4 +106,4 @@ class Plugin:
             except ValueError:
                 line = {"raw": text}
             self.lines.append(line)
-            self._hear(self, line)
+            self._on_line(self, line)

@@ -14,11 +14,11 @@ _LAST_STEPS = 120
 
 
 def table(record: Record) -> str:
-    names = sorted(record.tallies)
+    names = sorted(record.counters_by_fault)
     width = max(map(len, names), default=10)
     lines = [f"{'fault'.ljust(width)}  times  left out  slowest until right"]
     for name in names:
-        counters = record.tallies[name]
+        counters = record.counters_by_fault[name]
         slowest = f"{counters.slowest:.2f} s" if counters.done else "-"
         lines.append(
             f"{name.ljust(width)}  {counters.done:5d}  {counters.left_out:8d}  {slowest:>9}"
@@ -27,7 +27,7 @@ def table(record: Record) -> str:
 
 
 def summary(record: Record) -> str:
-    done = sum(counters.done for counters in record.tallies.values())
+    done = sum(counters.done for counters in record.counters_by_fault.values())
     text = f"{done} faults in {record.rounds} rounds; the list was right after {record.settled}"
     if record.usage:
         sizes = [mib for mib, _ in record.usage]
@@ -45,7 +45,7 @@ def failure(error: InvariantError, world: World, record: Record, again: str) -> 
         (
             "",
             "--- what the daemon said last",
-            *_spoken(world.heard[-_LAST_LINES:]),
+            *_spoken(world.log_lines[-_LAST_LINES:]),
             "",
             "--- what was done",
             *record.story[-_LAST_STEPS:],
@@ -53,7 +53,7 @@ def failure(error: InvariantError, world: World, record: Record, again: str) -> 
             f"--- still open: {', '.join(world.open) or 'nothing'}",
             f"--- offered: {world.shape}; mx-smi: {world.machine.smi_mode}"
             + ("" if world.machine.smi_installed else ", not installed"),
-            *(str(chip) for chip in world.machine.chips),
+            *(str(device) for device in world.machine.devices),
             "",
             f"FAILED: {error}",
             f"again:  {again}",

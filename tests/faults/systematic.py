@@ -8,28 +8,28 @@ import random
 import signal
 
 from .actions.configuration import change_to
-from .actions.exchange import die_at, restart
+from .actions.exchange import crash_at, restart
 from .campaign import Campaign
 from .invariants import InvariantError
-from .kubelet import KINDS, POINTS
+from .kubelet import BEHAVIOURS, POINTS
 from .world import SHAPES
 
 
 async def every_point(campaign: Campaign) -> None:
     """Raises InvariantError."""
     world, record = campaign.world, campaign.record
-    for kind in KINDS:
-        world.kubelet.kinds = (kind,)
+    for kind in BEHAVIOURS:
+        world.kubelet.behaviours = (kind,)
         for point in POINTS:
             world.chance = random.Random(point)
             await restart(world)
             await campaign.settle()
-            record.tell(f"{kind.dial}, ends {kind.ends}: dies: {point}")
-            if not await die_at(world, point):
+            record.add(f"{kind.dial}, ends {kind.ends}: dies: {point}")
+            if not await crash_at(world, point):
                 raise InvariantError("every-point", f"nothing came to {point}")
             record.done(f"kubelet-dies: {point}")
             await campaign.settle()
-    world.kubelet.kinds = KINDS
+    world.kubelet.behaviours = BEHAVIOURS
 
 
 async def every_name(campaign: Campaign) -> None:
@@ -47,7 +47,7 @@ async def every_name(campaign: Campaign) -> None:
             await campaign.settle()
             for _ in range(2):
                 await world.admit(1)
-            record.tell(f"from {first} to {second} under {len(world.kubelet.pods)} pods")
+            record.add(f"from {first} to {second} under {len(world.kubelet.pods)} pods")
             change_to(world, second)
             await campaign.settle()
             while await world.admit(1) is not None:

@@ -1,4 +1,4 @@
-"""What the kubelet's list has to say, given what is true of the machine. Pure."""
+"""What the kubelet's list must be, given the true state of the machine. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .machine import Chip
+from .machine import Device
 
 REPLICAS = 2
 
 
 class Expect(Enum):
-    """Of one unit. ANY where more than one answer is right."""
+    """Of one advertised device. ANY where more than one answer is right."""
 
     HEALTHY = "Healthy"
     UNHEALTHY = "Unhealthy"
@@ -22,87 +22,91 @@ class Expect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a configuration makes of the node: one name for all its units."""
+    """What a configuration advertises: one resource name for the whole node."""
 
     resource: str
     cards: bool = False
     shared: bool = False
     ecc_counts: bool = True
 
-    def unit_of(self, unit_id: str) -> str:
+    def base_id(self, device_id: str) -> str:
         """The device or card that an id stands for, without its replica."""
-        return unit_id.partition("::")[0]
+        return device_id.partition("::")[0]
 
 
-#: Resource -> unit id -> what it has to be.
+#: Resource -> id -> what it must be.
 Expected = Mapping[str, Mapping[str, Expect]]
-#: Resource -> unit id -> the health that the kubelet was told.
+#: Resource -> id -> the health in the kubelet's list.
 Listed = Mapping[str, Mapping[str, str]]
 
 
-def of_chip(chip: Chip, shape: Shape, *, smi_well: bool) -> Expect:
-    if not chip.present:
+def of_device(device: Device, shape: Shape, *, smi_ok: bool) -> Expect:
+    if not device.present:
         return Expect.GONE
-    if chip.bus_bad:
+    if device.failed_on_bus:
         return Expect.UNHEALTHY
-    if smi_well:
-        bad = chip.smi_bad(ecc_counts=shape.ecc_counts)
+    if smi_ok:
+        bad = device.failed_by_smi(ecc_counts=shape.ecc_counts)
         return Expect.UNHEALTHY if bad else Expect.HEALTHY
-    return Expect.ANY if chip.told_bad else Expect.HEALTHY
+    return Expect.ANY if device.reported_failed else Expect.HEALTHY
 
 
 def expected(
-    chips: Sequence[Chip], shape: Shape, *, smi_well: bool, held: Collection[str] = ()
+    devices: Sequence[Device], shape: Shape, *, smi_ok: bool, held: Collection[str] = ()
 ) -> Expected:
-    """`held` are the bus ids of chips that a pod has, or had a moment ago, in another
-    form: those may be held back, and need not be."""
-    each = {chip.bus_id: of_chip(chip, shape, smi_well=smi_well) for chip in chips}
+    """`held` are the bus IDs of devices that a pod has, or had a moment ago, under another
+    name: those may be unhealthy or healthy."""
+    each = {device.bus_id: of_device(device, shape, smi_ok=smi_ok) for device in devices}
     for bus_id in held:
         if each[bus_id] is Expect.HEALTHY:
             each[bus_id] = Expect.ANY
-    units = _cards(chips, each) if shape.cards else each
+    advertised = _cards(devices, each) if shape.cards else each
     if shape.shared:
-        units = {f"{i}::{n}": what for i, what in units.items() for n in range(REPLICAS)}
-    return {shape.resource: units}
+        advertised = {f"{i}::{n}": what for i, what in advertised.items() for n in range(REPLICAS)}
+    return {shape.resource: advertised}
 
 
-def _cards(chips: Iterable[Chip], each: Mapping[str, Expect]) -> dict[str, Expect]:
-    members: dict[str, list[Chip]] = {}
-    for chip in chips:
-        members.setdefault(card_id(chip), []).append(chip)
+def _cards(devices: Iterable[Device], each: Mapping[str, Expect]) -> dict[str, Expect]:
+    members: dict[str, list[Device]] = {}
+    for device in devices:
+        members.setdefault(card_id(device), []).append(device)
     return {card: _card(on_it, each) for card, on_it in members.items()}
 
 
-def _card(chips: Sequence[Chip], each: Mapping[str, Expect]) -> Expect:
-    whats = {each[chip.bus_id] for chip in chips}
-    if whats == {Expect.GONE}:
+def _card(devices: Sequence[Device], each: Mapping[str, Expect]) -> Expect:
+    expectations = {each[device.bus_id] for device in devices}
+    if expectations == {Expect.GONE}:
         return Expect.GONE
-    # A chip that was away when the daemon started is not known to belong to the card.
-    unhealthy = [c for c in chips if each[c.bus_id] in (Expect.UNHEALTHY, Expect.GONE) and c.seen]
+    # A device that was absent when the daemon started is not known to be on the card.
+    unhealthy = [c for c in devices if each[c.bus_id] in (Expect.UNHEALTHY, Expect.GONE) and c.seen]
     if unhealthy:
         return Expect.UNHEALTHY
-    return Expect.HEALTHY if whats == {Expect.HEALTHY} else Expect.ANY
+    return Expect.HEALTHY if expectations == {Expect.HEALTHY} else Expect.ANY
 
 
-def card_id(chip: Chip) -> str:
-    """By the switch on the card, two levels above the chip."""
-    return f"card-{chip.above[-2]}"
+def card_id(device: Device) -> str:
+    """By the card's switch, two levels above the device."""
+    return f"card-{device.above[-2]}"
 
 
 def differences(want: Expected, listed: Listed) -> list[str]:
-    """One line for each unit that the kubelet has wrong; none when all is well."""
+    """One line for each advertised device that is wrong in the kubelet's list."""
     found: list[str] = []
-    for resource, units in want.items():
-        told = listed.get(resource, {})
-        for unit_id, what in units.items():
-            health = told.get(unit_id)
+    for resource, advertised in want.items():
+        health_of = listed.get(resource, {})
+        for device_id, what in advertised.items():
+            health = health_of.get(device_id)
             if not _right(what, health):
-                found.append(f"{resource} {unit_id}: {health or 'not listed'}, is {what.value}")
-        found += [f"{resource} {unit_id}: unknown" for unit_id in told if unit_id not in units]
-    for resource, told in listed.items():
+                found.append(f"{resource} {device_id}: {health or 'not listed'}, is {what.value}")
+        found += [
+            f"{resource} {device_id}: unknown"
+            for device_id in health_of
+            if device_id not in advertised
+        ]
+    for resource, health_of in listed.items():
         if resource not in want:
-            healthy = [unit_id for unit_id, health in told.items() if health == "Healthy"]
-            found += [f"{resource} {unit_id}: no longer offered" for unit_id in healthy]
+            healthy = [device_id for device_id, health in health_of.items() if health == "Healthy"]
+            found += [f"{resource} {device_id}: no longer advertised" for device_id in healthy]
     return found
 
 

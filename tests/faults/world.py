@@ -1,4 +1,4 @@
-"""Everything that a fault can act on, and what is true of it."""
+"""Everything that a fault can act on, and the true state of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, Pod
 
 from . import invariants, namespaces, truth
 from .invariants import Agreement, Growth, InvariantError
-from .kubelet import MortalKubelet
+from .kubelet import CrashingKubelet
 from .machine import Machine
 from .plugin import ROOT, Line, Plugin
 from .truth import Shape
@@ -26,7 +26,7 @@ from .truth import Shape
 T = TypeVar("T")
 
 RECOVERY, SMI_INTERVAL, SMI_TIMEOUT = 1.0, 0.5, 1.0
-#: Seconds after a pod's end in which the daemon may not have heard of it.
+#: Seconds after a pod's end in which the daemon may not have noticed it.
 POD_MEMORY = 40.0
 
 SHAPES: dict[str, tuple[Shape, str]] = {
@@ -44,12 +44,12 @@ SHAPES: dict[str, tuple[Shape, str]] = {
 
 
 class NotNowError(Exception):
-    """A fault cannot be done as things are; it is left out."""
+    """A fault is not possible in this state; it is skipped."""
 
 
 class World:
-    """Use `chance` for every choice, so that a seed tells the whole story. A fault that
-    lasts leaves how to end it in `open`, by a name; calling that twice does no harm."""
+    """Use `chance` for every choice, so that a seed determines the plan. A fault that lasts
+    puts the function that repairs it into `open`, by a name; that may be called twice."""
 
     def __init__(self, scratch: Path, tasks: asyncio.TaskGroup, mutant: str = "") -> None:
         self.scratch = scratch
@@ -64,17 +64,17 @@ class World:
         mounted = [namespaces.mount_small(path, 128, inodes) for path, inodes in small]
         self.small = all(mounted)
         self.limits = namespaces.InotifyLimits()
-        self.kubelet = MortalKubelet(self.kubelet_dir, scratch / "pods.sock", tasks)
+        self.kubelet = CrashingKubelet(self.kubelet_dir, scratch / "pods.sock", tasks)
         self.open: dict[str, Callable[[], object]] = {}
         self.agreement = Agreement()
         self.growth = Growth()
         self.plugin: Plugin | None = None
         self.plugins: list[Plugin] = []
-        self.heard: list[Line] = []  # all that daemons said, newest last
-        self.trouble: InvariantError | None = None
+        self.log_lines: list[Line] = []  # the logs of all daemons, newest last
+        self.violation: InvariantError | None = None
         self.shape, text = SHAPES["devices"]
-        self.without_inotify = False  # the daemon began, or had to go on, without
-        self.freed: dict[tuple[str, str], float] = {}  # (resource, chip): its pod's end
+        self.without_inotify = False  # the daemon started, or continued, without it
+        self.freed: dict[tuple[str, str], float] = {}  # (resource, device): its pod's end
         self.usual_descriptors = 0
         self.cdi_full_since: object = None
         self.settled = False  # the list was right when this fault began
@@ -105,7 +105,7 @@ class World:
     async def start_plugin(self) -> Plugin:
         """Another process; `plugin` is the newest from now on."""
         self._lives += 1
-        plugin = Plugin(self._lives, self._hear)
+        plugin = Plugin(self._lives, self._on_line)
         arguments = {
             "config": self.config,
             "host-root": self.machine.host.root,
@@ -128,10 +128,10 @@ class World:
         self.plugin = plugin
         self.growth = Growth(usual=self.usual_descriptors)
         if self.kubelet.running:
-            self.freed.clear()  # it asks the kubelet, before it offers anything
+            self.freed.clear()  # it reads the pod resources before it advertises anything
         self.without_inotify = "no-inotify" in self.open
-        for chip in self.machine.chips:
-            chip.seen = chip.present
+        for device in self.machine.devices:
+            device.seen = device.present
         await plugin.start(words, environment)
         self.changed()
         return plugin
@@ -143,31 +143,31 @@ class World:
             await plugin.end(number)
         except TimeoutError:
             plugin.resume()
-            raise InvariantError("ends-in-order", f"it lives 10 s after {number.name}") from None
+            raise InvariantError("ends-in-order", f"it runs 10 s after {number.name}") from None
         self.plugins.remove(plugin)
         if self.plugin is plugin:
             self.plugin = None
-            if "no-descriptors" in self.open:  # the limit ended with it
+            if "no-descriptors" in self.open:  # the limit ended with the process
                 del self.open["no-descriptors"]
                 self.unblock("no descriptors")
 
     @property
-    def offer_now(self) -> object:
-        """What the daemon offers, and which life of it does."""
+    def advertised_now(self) -> object:
+        """What the daemon advertises, and which process of it."""
         return self._lives, self.shape.resource
 
-    def _hear(self, plugin: Plugin, line: Line) -> None:
-        self.heard.append({"life": plugin.number, **line})
+    def _on_line(self, plugin: Plugin, line: Line) -> None:
+        self.log_lines.append({"life": plugin.number, **line})
         try:
             invariants.check_line(line)
         except InvariantError as error:
-            self.trouble = self.trouble or error
+            self.violation = self.violation or error
 
     # -- what is true ----------------------------------------------------------------------
 
     @contextmanager
     def blocked(self, why: str) -> Iterator[None]:
-        """Nothing can be expected of the list meanwhile."""
+        """The list is not checked meanwhile."""
         self._blocked.append(why)
         try:
             yield
@@ -188,15 +188,15 @@ class World:
         self.agreement.changed(time.monotonic(), seconds)
 
     def differences(self) -> list[str] | None:
-        """None while nothing can be expected."""
+        """None while the list is not checked."""
         if self._blocked or self.plugin is None or not self.kubelet.running:
             return None
-        if "disk-full: cdi" in self.open and self.cdi_full_since != self.offer_now:
-            return None  # no name is offered that engines could not be told of
+        if "disk-full: cdi" in self.open and self.cdi_full_since != self.advertised_now:
+            return None  # without its CDI spec, no new name is advertised
         want = truth.expected(
-            self.machine.chips,
+            self.machine.devices,
             self.shape,
-            smi_well=self.machine.smi_well,
+            smi_ok=self.machine.smi_ok,
             held=self._held_otherwise(),
         )
         listed = {
@@ -206,18 +206,18 @@ class World:
         return truth.differences(want, listed)
 
     def check(self) -> None:
-        """Everything that can be looked at here and now. Raises InvariantError."""
-        if self.trouble is not None:
-            raise self.trouble
+        """Everything that can be checked at any time. Raises InvariantError."""
+        if self.violation is not None:
+            raise self.violation
         for plugin in self.plugins:
             invariants.check_alive(plugin.status, ended_by_us=plugin.ending)
         self.agreement.see(self.differences(), time.monotonic())
         invariants.check_owners(
-            (pod.name, self.chips_of(pod), not _shared(pod)) for pod in self.kubelet.pods.values()
+            (pod.name, self.devices_of(pod), not _shared(pod)) for pod in self.kubelet.pods.values()
         )
 
     def check_use(self) -> None:
-        """Memory and descriptors, when all is well."""
+        """Memory and descriptors, when there is no fault."""
         plugin = self.plugin
         if plugin is not None and plugin.status is None:
             self.growth.see(plugin.rss_mib(), plugin.descriptors())
@@ -231,40 +231,40 @@ class World:
         }
         for pod in self.kubelet.pods.values():
             if pod.resource != self.shape.resource:
-                held.update(self.chips_of(pod))
+                held.update(self.devices_of(pod))
         return held
 
     # -- pods ------------------------------------------------------------------------------
 
     async def admit(self, count: int) -> Pod | None:
-        """A pod that asks for so many units; None when it is refused."""
+        """A pod that requests so many advertised devices; None when it is refused."""
         self._pods += 1
         shape = self.shape
         try:
             pod = await self.kubelet.admit(f"pod-{self._pods}", shape.resource, count)
         except AdmissionError:
             return None
-        self.kubelet.tell_pods()
+        self.kubelet.publish_pods()
         return pod
 
     def end_pod(self, pod: Pod) -> None:
-        for bus_id in self.chips_of(pod):
+        for bus_id in self.devices_of(pod):
             self.freed[pod.resource, bus_id] = time.monotonic()
         self.kubelet.delete(pod.name)
-        self.kubelet.tell_pods()
+        self.kubelet.publish_pods()
 
-    def chips_of(self, pod: Pod) -> list[str]:
-        """Bus ids, as the container was told them."""
+    def devices_of(self, pod: Pod) -> list[str]:
+        """Bus IDs, as in the container's environment."""
         return [i for i in pod.response.envs["MOFFETT_SPU_BUS_IDS"].split(",") if i]
 
     def nodes_now(self, pod: Pod) -> set[str]:
-        chips = set(self.chips_of(pod))
-        return {f"/dev/{chip.node}" for chip in self.machine.chips if chip.bus_id in chips}
+        ids = set(self.devices_of(pod))
+        return {f"/dev/{device.node}" for device in self.machine.devices if device.bus_id in ids}
 
     # -- the rest --------------------------------------------------------------------------
 
     async def move_clock(self, seconds: int) -> None:
-        """The wall clock of all daemons, from true time."""
+        """Sets the offset of the wall clock of all daemons."""
         with self._clock.open("r+b") as file:
             file.write(struct.pack("<q", seconds))
 
@@ -280,7 +280,7 @@ class World:
     def _highest(pid: int) -> int:
         return max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
 
-    async def mend(self, name: str) -> None:
+    async def repair(self, name: str) -> None:
         done = self.open.pop(name)()
         if isinstance(done, Awaitable):
             await done
@@ -299,4 +299,4 @@ class World:
 
 
 def _shared(pod: Pod) -> bool:
-    return any("::" in unit for unit in pod.device_ids)
+    return any("::" in device_id for device_id in pod.device_ids)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from tests.fuzz.archives import FOLDER, read
 from tests.fuzz.targets import TARGETS
-
-CORPUS = Path(__file__).with_name("corpus")
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_kept_input_shows_a_bug(name: str) -> None:
-    inputs = sorted((CORPUS / name).iterdir())
+    inputs = read(name)
     assert inputs
-    for path in inputs:
+    for input_name, data in inputs.items():
         try:
-            TARGETS[name](path.read_bytes())
+            TARGETS[name](data)
         except Exception as error:
-            raise AssertionError(f"{path.relative_to(CORPUS)}: {error!r}") from error
+            raise AssertionError(f"{name}.zip, {input_name}: {error!r}") from error
 
 
-def test_every_folder_is_a_target() -> None:
-    assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
+def test_every_archive_is_of_a_target() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == {f"{name}.zip" for name in TARGETS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -20,22 +20,9 @@ from tests.support.apiserver import (
     ApiServer,
     api_server,
     refusal,
+    with_server,
 )
 from tests.support.certificates import issue
-
-Play = Callable[[ApiServer, ApiClient], Awaitable[None]]
-
-
-def with_server(folder: Path, play: Play, **settings: object) -> None:
-    async def run() -> None:
-        async with api_server(folder) as server:
-            client = ApiClient(server.settings(**settings))
-            try:
-                await play(server, client)
-            finally:
-                client.close()
-
-    asyncio.run(run())
 
 
 async def fails(call: Awaitable[object]) -> ApiError:

@@ -1,4 +1,4 @@
-"""The wheel and the source distribution, built as a release is, and the lists of what they
+"""The wheels and the source distribution, built as a release is, and the lists of what they
 need and ship. Nothing here asks a package index."""
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SOURCE = {"SOURCE_REVISION": COMMIT, "SOURCE_DATE_EPOCH": "1795493106"}
 
 
-def build(output: Path, umask: int = 0o022) -> tuple[Path, Path]:
-    """Build both with the tests' own setuptools; return the wheel and the sdist."""
+def build(output: Path, umask: int = 0o022) -> tuple[Path, Path, Path]:
+    """Build with the tests' own setuptools; return the wheel, the sdist, and the wheel of
+    the conformance suite."""
     subprocess.run(
         [sys.executable, ROOT / "tools/build-dist", "--no-isolation", "--output", output],
         check=True,
@@ -34,21 +35,24 @@ def build(output: Path, umask: int = 0o022) -> tuple[Path, Path]:
         stdout=subprocess.DEVNULL,
         umask=umask,
     )
-    return next(output.glob("*.whl")), next(output.glob("*.tar.gz"))
+    (sdist,) = output.glob("*.tar.gz")
+    (wheel,) = output.glob("moffett_*.whl")
+    (conformance,) = output.glob("device_plugin_conformance-*.whl")
+    return wheel, sdist, conformance
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
-def wheel(built: tuple[Path, Path]) -> Path:
+def wheel(built: tuple[Path, Path, Path]) -> Path:
     return built[0]
 
 
 @pytest.fixture(scope="module")
-def sdist(built: tuple[Path, Path]) -> Path:
+def sdist(built: tuple[Path, Path, Path]) -> Path:
     return built[1]
 
 
@@ -65,11 +69,12 @@ def metadata(wheel: Path) -> Message:
 
 def read(wheel: Path, name: str) -> str:
     with zipfile.ZipFile(wheel) as archive:
-        return archive.read(f"moffett_k8s_device_plugin-0.1.0.dist-info/{name}").decode()
+        (file,) = (n for n in archive.namelist() if n.endswith(f".dist-info/{name}"))
+        return archive.read(file).decode()
 
 
-def project() -> dict[str, object]:
-    with (ROOT / "pyproject.toml").open("rb") as file:
+def project(folder: str = ".") -> dict[str, object]:
+    with (ROOT / folder / "pyproject.toml").open("rb") as file:
         return tomllib.load(file)
 
 
@@ -108,6 +113,19 @@ def test_the_metadata_is_what_an_index_shows(wheel: Path, metadata: Message) -> 
     assert tag == ["Tag: py3-none-any"]
 
 
+def test_the_conformance_suite_is_a_wheel_of_its_own(built: tuple[Path, Path, Path]) -> None:
+    with zipfile.ZipFile(built[2]) as archive:
+        ours = {name for name in archive.namelist() if ".dist-info/" not in name}
+    package = ROOT / "conformance/src/device_plugin_conformance"
+    source = {path.name for path in package.iterdir() if path.is_file()}
+    assert ours == {f"device_plugin_conformance/{name}" for name in source}
+    needs = message_from_string(read(built[2], "METADATA")).get_all("Requires-Dist", [])
+    assert "moffett-k8s-device-plugin" in needs
+    assert "device-plugin-conform = device_plugin_conformance.__main__:main" in read(
+        built[2], "entry_points.txt"
+    )
+
+
 def test_the_wheel_says_which_source_it_is(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
@@ -138,7 +156,8 @@ def test_the_source_distribution_can_be_tested_and_built_from(sdist: Path) -> No
         "pyproject.toml", "requirements.lock", "requirements-build.lock", "requirements-dev.lock",
         "run", "deploy/image/build", "docs/configuration.md", "tools/build-dist",
         "src/moffett_device_plugin/_build.py", "src/moffett_device_plugin/api/podresources.proto",
-        "tests/conftest.py", "tests/integration/test_distribution.py",
+        "tests/conftest.py", "tests/integration/test_distribution.py", "conformance/README.md",
+        "conformance/pyproject.toml", "conformance/tests/tiny_plugin.py",
     }  # fmt: skip
     assert wanted <= names
     assert not [name for name in names if name.endswith(".pyc") or "/." in f"/{name}"]
@@ -147,8 +166,8 @@ def test_the_source_distribution_can_be_tested_and_built_from(sdist: Path) -> No
 # -- the same input gives the same bytes ------------------------------------------------
 
 
-def test_both_are_built_twice_to_the_same_bytes(
-    built: tuple[Path, Path], sdist: Path, tmp_path: Path
+def test_all_are_built_twice_to_the_same_bytes(
+    built: tuple[Path, Path, Path], sdist: Path, tmp_path: Path
 ) -> None:
     """The second time elsewhere, out of the first source distribution, with a tight umask."""
     subprocess.run(["tar", "-xzf", sdist, "-C", tmp_path], check=True)
@@ -208,6 +227,10 @@ def test_the_locks_have_everything_that_is_asked_for() -> None:
     assert missing(dependencies, locked("requirements.lock")) == []
     extra = described["optional-dependencies"]["dev"]
     assert missing(dependencies + extra, locked("requirements-dev.lock")) == []
+    conformance = project("conformance")["project"]
+    assert isinstance(conformance, dict)
+    theirs = [name for name in conformance["dependencies"] if name != described["name"]]
+    assert missing(theirs, locked("requirements-dev.lock")) == []
     system = project()["build-system"]
     assert isinstance(system, dict)
     assert missing(system["requires"], locked("requirements-build.lock")) == []

@@ -54,7 +54,7 @@ def write_checkpoint(it: Running, ids: list[str]) -> None:
 
 
 @on_a_loop
-async def test_a_node_that_is_well_passes(short_dir: Path) -> None:
+async def test_a_healthy_node_passes(short_dir: Path) -> None:
     directory = short_dir / "device-plugins"
     socket = short_dir / "pod-resources" / "kubelet.sock"
     socket.parent.mkdir()
@@ -73,7 +73,7 @@ async def test_a_node_that_is_well_passes(short_dir: Path) -> None:
             assert not [line for line in lines if line.startswith("fail")]
             assert [line for line in lines if line.startswith("pass  plugin ")]
             assert [line for line in lines if "2 of 6 devices held by 1 pod" in line]
-            assert [line for line in lines if "6 healthy units, as it should" in line]
+            assert [line for line in lines if "6 healthy devices, as expected" in line]
             assert "\x1b" not in out
             # It asked as a kubelet does, and the plugin did not take it for one.
             assert len(it.kubelet.registrations) == before
@@ -85,7 +85,7 @@ async def test_a_list_is_asked_for_only_when_wanted(short_dir: Path) -> None:
         it.start_plugin(simulated())
         await it.allocatable(6)
         found = await findings(short_dir, "--list-and-watch")
-        assert "lists 6 units, 6 healthy" in found["plugin"]["found"]
+        assert "lists 6 devices, 6 healthy" in found["plugin"]["found"]
         await it.until(lambda: len(it.kubelet.registrations) > 1)
         await it.allocatable(6)
 
@@ -99,7 +99,7 @@ async def test_a_plugin_that_is_not_there_fails(short_dir: Path) -> None:
 
 
 @on_a_loop
-async def test_two_copies_of_the_plugin_are_a_warning(short_dir: Path) -> None:
+async def test_two_instances_of_the_plugin_are_a_warning(short_dir: Path) -> None:
     async with running(short_dir) as it:
         it.start_plugin(simulated())
         await it.allocatable(6)
@@ -107,14 +107,14 @@ async def test_two_copies_of_the_plugin_are_a_warning(short_dir: Path) -> None:
         await it.until(lambda: len(it.kubelet.registrations) > 1)
         found = await findings(short_dir)
         assert found["plugin"]["level"] == "warn"
-        assert found["plugin"]["found"].startswith("2 copies of the plugin serve it")
+        assert found["plugin"]["found"].startswith("2 instances of the plugin serve it")
         await it.stop_plugin(second)
         await it.until(lambda: len(it.kubelet.registrations) > 2)
         assert (await findings(short_dir))["plugin"]["level"] == "pass"
 
 
 @on_a_loop
-async def test_a_plugin_that_hangs_is_told_within_its_deadline(short_dir: Path) -> None:
+async def test_a_plugin_that_hangs_is_found_within_its_deadline(short_dir: Path) -> None:
     """A socket that accepts and says nothing, as a stopped process does."""
     from moffett_device_plugin.deviceplugin.socket_names import new_socket_name
 
@@ -131,7 +131,7 @@ async def test_a_plugin_that_hangs_is_told_within_its_deadline(short_dir: Path) 
 
 
 @on_a_loop
-async def test_a_sick_device_in_a_pods_hands_fails(short_dir: Path) -> None:
+async def test_an_unhealthy_device_that_a_pod_holds_fails(short_dir: Path) -> None:
     directory = short_dir / "device-plugins"
     socket = short_dir / "pod-resources" / "kubelet.sock"
     socket.parent.mkdir()
@@ -142,7 +142,7 @@ async def test_a_sick_device_in_a_pods_hands_fails(short_dir: Path) -> None:
         found = await findings(directory)
         assert found["held-devices"]["level"] == "fail"
         assert "ml/train-0" in found["held-devices"]["found"]
-        assert found["health"]["subject"] == "0000:36:00.0"
+        assert found["health"]["subjects"] == ["0000:36:00.0"]
 
 
 @on_a_loop

@@ -175,7 +175,7 @@ def test_a_kubelet_that_hangs_up_at_once_is_not_stormed(
             service = plugin.service
             for time in range(8):
                 # What the kubelet does when it is done with an endpoint.
-                it.kubelet.cut(RESOURCE)
+                it.kubelet.disconnect(RESOURCE)
                 await until(service.changed, lambda n=time + 2: service.started == n)  # type: ignore[misc]
                 await it.allocatable(6)
             assert len(it.kubelet.registrations) == 9, "one registration for each time it hung up"

@@ -7,7 +7,7 @@ import mmap
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,13 @@ import pytest
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Device
 from moffett_device_plugin.devices.monitor import Monitor, PollIntervals
-from moffett_device_plugin.hardware import sysfs_hardware as hostroot
-from moffett_device_plugin.hardware import uevents
+from moffett_device_plugin.hardware import Look, uevents
+from moffett_device_plugin.hardware.event_sources import (
+    EventSource,
+    FirstOf,
+    InotifyEvents,
+    PollEvents,
+)
 from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from tests.support.fakehost import FATAL, FakeHost
 from tests.support.running import until
@@ -27,11 +32,12 @@ ONLY_EVENTS = PollIntervals(registers=1000, full_scan=1000, smi=1000)
 
 
 class Watched:
-    def __init__(self, host: FakeHost, intervals: PollIntervals) -> None:
+    def __init__(
+        self, host: FakeHost, intervals: PollIntervals, events: EventSource | None = None
+    ) -> None:
         policy = HealthPolicy(recovery_seconds=0.05)
-        self.monitor = Monitor(
-            SysfsHardware(host.root, smi_deadline=2), policy, time.monotonic, intervals
-        )
+        hardware = SysfsHardware(host.root, smi_deadline=2, events=events)
+        self.monitor = Monitor(hardware, policy, time.monotonic, intervals)
 
     def device(self, device_id: str = CHIP) -> Device | None:
         return self.monitor.state.value.snapshot.by_id().get(device_id)
@@ -50,9 +56,10 @@ def watch(
     host: FakeHost,
     play: Callable[[Watched], Awaitable[None]],
     intervals: PollIntervals = ONLY_EVENTS,
+    events: EventSource | None = None,
 ) -> None:
     async def run() -> None:
-        watched = Watched(host, intervals)
+        watched = Watched(host, intervals, events)
         task = asyncio.ensure_future(watched.monitor.run())
         try:
             await watched.until(lambda: watched.monitor.state.value.settled)
@@ -65,20 +72,23 @@ def watch(
     asyncio.run(run())
 
 
-@pytest.fixture(params=["inotify", "rescan"])
-def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How the host is watched: both ways have to show the same."""
-    if request.param == "rescan":
-
-        def none_left() -> None:
-            raise OSError(24, "Too many open files")
-
-        monkeypatch.setattr(hostroot, "Inotify", none_left)
-        monkeypatch.setattr(hostroot, "RESCAN_PERIOD", 0.02)
-    return str(request.param)
+@pytest.fixture(params=["inotify", "poll", "fallback"])
+def by(request: pytest.FixtureRequest, host: FakeHost) -> EventSource:
+    """How the host is watched: all ways have to show the same."""
+    return {
+        "inotify": InotifyEvents(host.root),
+        "poll": PollEvents(0.02),
+        "fallback": FirstOf(Unavailable(), PollEvents(0.02)),
+    }[request.param]
 
 
-def test_functions_leave_and_come_back(host: FakeHost, by: str) -> None:
+class Unavailable:
+    async def events(self) -> AsyncGenerator[None, None]:
+        raise OSError(24, "Too many open files")
+        yield
+
+
+def test_functions_leave_and_come_back(host: FakeHost, by: EventSource) -> None:
     host.s30(0x34)
 
     async def play(node: Watched) -> None:
@@ -91,16 +101,16 @@ def test_functions_leave_and_come_back(host: FakeHost, by: str) -> None:
         assert device is not None
         assert [n.host_path for n in device.function.nodes] == ["/dev/spu3"], "its new node"
 
-    watch(host, play)
+    watch(host, play, events=by)
 
 
-def test_the_first_card_of_a_node(host: FakeHost, by: str) -> None:
+def test_the_first_card_of_a_node(host: FakeHost, by: EventSource) -> None:
     async def play(node: Watched) -> None:
         assert node.device() is None
         host.function(CHIP)
         await node.until(node.healthy)
 
-    watch(host, play)
+    watch(host, play, events=by)
 
 
 def test_a_whole_bus_that_appears_later(host: FakeHost) -> None:
@@ -132,7 +142,7 @@ def test_a_function_that_is_listed_before_its_files_are_there(host: FakeHost) ->
     watch(host, play)
 
 
-def test_driver_and_node_come_after_the_function(host: FakeHost, by: str) -> None:
+def test_driver_and_node_come_after_the_function(host: FakeHost, by: EventSource) -> None:
     path = host.function(CHIP, driver=None, node=None)
 
     async def play(node: Watched) -> None:
@@ -142,12 +152,12 @@ def test_driver_and_node_come_after_the_function(host: FakeHost, by: str) -> Non
         host.node(path, "spu9")
         await node.until(node.healthy)
 
-    watch(host, play)
+    watch(host, play, events=by)
 
 
 @pytest.mark.parametrize("name", ["config", "aer_dev_fatal"])
-def test_what_no_event_tells_is_seen_by_the_pulse(host: FakeHost, name: str) -> None:
-    """Written through a mapping, which inotify does not tell of, as on a real bus."""
+def test_what_no_event_announces_is_seen_by_polling(host: FakeHost, name: str) -> None:
+    """Written through a mapping, which causes no event, as on a real bus."""
     path = host.function(CHIP)
     bad = b"\xff" * 4 if name == "config" else FATAL.format(n=1).encode()
 
@@ -259,5 +269,5 @@ def test_only_events_that_can_matter_cause_a_scan(message: bytes, concerned: boo
 def test_the_real_sysfs_of_this_machine_can_be_read() -> None:
     if not Path("/sys/bus").is_dir():
         pytest.skip("no sysfs here")
-    scan = SysfsHardware(Path("/")).scan()
+    scan = SysfsHardware(Path("/")).scan(Look())
     assert all(os.path.isdir(f"/sys/bus/pci/devices/{f.bus_id}") for f in scan.functions)

@@ -136,7 +136,8 @@ def test_members_of_a_bundle_stay_in_its_folder_and_are_their_owners(tmp_path: P
     "piece",
     [
         "a-", "a_", "eyJa-", "eyJa.", "1-", "a+", "01234567-", "token ", "token=\"", "serial ",
-        "://a", "-----BEGIN A-----", "-----END A ", "bearer ", "xoxb-", "ghp_a", " ", "\n",
+        "://a", "--token ", "--token '", "-secret", "SN: ", "123456789012",
+        "-----BEGIN A-----", "-----END A ", "bearer ", "xoxb-", "ghp_a", " ", "\n",
     ],
 )  # fmt: skip
 def test_no_text_keeps_the_search_for_secrets_busy(piece: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from moffett_device_plugin.kubernetes.settings import check_url
 from moffett_device_plugin.metrics.server import Limits
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from tests.integration.test_metrics_server import serving
-from tests.support.apiserver import GARBAGE, Answer, ApiServer, api_server, refusal
+from tests.support.apiserver import GARBAGE, Answer, ApiServer, refusal, with_server
 from tests.support.running import on_a_loop, within
 
 # -- metrics -----------------------------------------------------------------------------------
@@ -67,20 +66,7 @@ async def test_nothing_can_be_changed_or_read_but_three_pages() -> None:
 
 # -- the API server ----------------------------------------------------------------------------
 
-Play = Callable[[ApiServer, ApiClient], Awaitable[None]]
 TOKEN = "first-token"
-
-
-def with_server(folder: Path, play: Play, **settings: object) -> None:
-    async def run() -> None:
-        async with api_server(folder) as server:
-            client = ApiClient(server.settings(**settings))
-            try:
-                await play(server, client)
-            finally:
-                client.close()
-
-    asyncio.run(run())
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -29,6 +29,7 @@ from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, obser
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.doctor.findings import fail
 from moffett_device_plugin.doctor.report import line
+from moffett_device_plugin.hardware import Look
 from moffett_device_plugin.hardware.mxsmi import parse_select
 from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.hardware.uevents import concerns_devices
@@ -64,7 +65,7 @@ def table(bus_ids: list[str], text: str = EVIL) -> list[str]:
 def evil_state(host: FakeHost) -> NodeState:
     """A node whose mx-smi gives the worst names there are."""
     bus_ids = host.s30(0x34)
-    scan = SysfsHardware(host.root).scan()
+    scan = SysfsHardware(host.root).scan(Look())
     bus = observe_bus(Snapshot(), scan)
     seen = observe_smi(bus, parse_select("\n".join([COLUMNS, *table(bus_ids)])), bus.scan)
     assert seen.devices[0].serial is not None
@@ -87,7 +88,7 @@ def test_a_device_name_that_leaves_dev_or_is_not_printable_is_no_node(
     path = host.function("0000:36:00.0", node="spu0")
     uevent = path / "moffett/spu0/uevent"
     uevent.write_text(f"MAJOR=240\nMINOR=0\nDEVNAME={name}\n")
-    (function,) = SysfsHardware(host.root).scan().functions
+    (function,) = SysfsHardware(host.root).scan(Look()).functions
     assert function.nodes == ()
 
 
@@ -96,7 +97,7 @@ def test_a_device_directory_with_bytes_that_are_no_text_is_no_node(host: FakeHos
     folder = os.fsencode(path) + b"/moffett/spu\xff\xfe"
     os.makedirs(folder)
     Path(os.fsdecode(folder + b"/dev")).write_text("240:0\n")
-    (function,) = SysfsHardware(host.root).scan().functions
+    (function,) = SysfsHardware(host.root).scan(Look()).functions
     assert function.nodes == ()
 
 
@@ -104,7 +105,7 @@ def test_a_device_directory_with_bytes_that_are_no_text_is_no_node(host: FakeHos
 def test_digits_of_any_kind_in_a_name_are_sorted(host: FakeHost, name: str) -> None:
     path = host.function("0000:36:00.0", node="spu1")
     host.node(path, name)
-    (function,) = SysfsHardware(host.root).scan().functions
+    (function,) = SysfsHardware(host.root).scan(Look()).functions
     assert {node.host_path for node in function.nodes} == {"/dev/spu1", f"/dev/{name}"}
 
 
@@ -125,7 +126,7 @@ def test_digits_of_any_kind_in_a_name_are_sorted(host: FakeHost, name: str) -> N
 def test_no_number_of_the_bus_ends_the_daemon(host: FakeHost, file: str, text: str) -> None:
     host.function("0000:36:00.0")
     host.set("0000:36:00.0", file, text)
-    seen = observe_bus(Snapshot(), SysfsHardware(host.root).scan())
+    seen = observe_bus(Snapshot(), SysfsHardware(host.root).scan(Look()))
     state = NodeState(seen, evaluate(seen, {}, HealthPolicy(), 0.0).health_statuses, settled=True)
     (pool,) = build_pools(state)[0]
     assert response_of(pool.advertised())
@@ -142,7 +143,7 @@ def test_a_driver_by_the_name_of_a_directory_above_is_none(host: FakeHost) -> No
     path = host.function("0000:36:00.0", driver=None)
     (path / "driver").symlink_to("../..")
     host.node(host.sys / "devices/virtual", "stranger", "other")
-    scan = SysfsHardware(host.root).scan()
+    scan = SysfsHardware(host.root).scan(Look())
     assert scan.functions[0].driver is None
     assert scan.control_nodes == ()
 
@@ -150,10 +151,11 @@ def test_a_driver_by_the_name_of_a_directory_above_is_none(host: FakeHost) -> No
 # -- what a container gets --------------------------------------------------------------------
 
 
-def test_a_container_gets_three_variables_made_of_bus_ids(host: FakeHost) -> None:
+def test_a_container_gets_variables_made_of_bus_ids(host: FakeHost) -> None:
     state = evil_state(host)
     given = build_allocate_result([device.id for device in state.snapshot.devices], state)
-    assert set(given.envs) == {"MOFFETT_SPU_IDS", "MOFFETT_SPU_INDEXES", "MOFFETT_SPU_BUS_IDS"}
+    names = {"MOFFETT_SPU_IDS", "MOFFETT_SPU_INDEXES", "MOFFETT_SPU_BUS_IDS"}
+    assert set(given.envs) == names | {f"{name}_MOFFETT_AI_SPU" for name in names}
     for value in given.envs.values():
         assert re.fullmatch(r"[0-9a-f:.,]+", value)
     for node in given.nodes:

@@ -6,13 +6,14 @@ import asyncio
 import json
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from moffett_device_plugin.kubernetes.client import ApiClient
 from moffett_device_plugin.kubernetes.settings import ApiSettings
 from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.certificates import Issued, issue
@@ -52,7 +53,7 @@ class Answer:
 
 
 def refusal(status: int, reason: str = "", message: str = "", **headers: str) -> Answer:
-    text = message or f"the stand-in says {status}"
+    text = message or f"the fake API server answers {status}"
     content = {"kind": "Status", "status": "Failure", "code": status, "message": text}
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, {**content, "reason": reason}, fields)
@@ -293,3 +294,19 @@ async def api_server(folder: Path, **options: Any) -> AsyncIterator[ApiServer]:
         yield server
     finally:
         await server.stop()
+
+
+def with_server(
+    folder: Path, play: Callable[[ApiServer, ApiClient], Awaitable[None]], **settings: object
+) -> None:
+    """Runs `play` with a server and a client of it, in a loop of its own."""
+
+    async def run() -> None:
+        async with api_server(folder) as server:
+            client = ApiClient(server.settings(**settings))
+            try:
+                await play(server, client)
+            finally:
+                client.close()
+
+    asyncio.run(run())

@@ -13,6 +13,7 @@ LINK = {
     "current_link_width": "16",
     "max_link_width": "16",
 }
+DEVICES = "Character devices:\n  1 mem\n 10 misc\n240 moffett\n\nBlock devices:\n240 other\n"
 FATAL = "Undefined 0\nDLP {n}\nTOTAL_ERR_FATAL {n}\n"
 
 
@@ -24,6 +25,8 @@ class FakeHost:
         self.sys = root / "sys"
         for folder in ("bus/pci/devices", "bus/pci/drivers", "dev/char", "class"):
             (self.sys / folder).mkdir(parents=True)
+        (root / "proc").mkdir()
+        (root / "proc/devices").write_text(DEVICES)
         (root / "usr/bin").mkdir(parents=True)
         (root / "usr/local").mkdir(parents=True)
         self._minor = 0
@@ -82,9 +85,10 @@ class FakeHost:
         folder = self.sys / "class" / node_class
         folder.mkdir(parents=True, exist_ok=True)
         (path / "subsystem").symlink_to(os.path.relpath(folder, path))
-        number = f"240:{self._minor}"
+        major, minor = 240 if "moffett" in node_class else 241, self._minor
+        number = f"{major}:{minor}"
         self._minor += 1
-        (path / "uevent").write_text(f"MAJOR=240\nMINOR={number[4:]}\nDEVNAME={name}\n")
+        (path / "uevent").write_text(f"MAJOR={major}\nMINOR={minor}\nDEVNAME={name}\n")
         (path / "dev").write_text(number + "\n")
         if numbered:
             link = self.sys / "dev/char" / number

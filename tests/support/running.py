@@ -1,4 +1,4 @@
-"""A daemon and a kubelet stand-in in one event loop, for as long as a test runs."""
+"""A daemon and a fake kubelet in one event loop, for as long as a test runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from moffett_device_plugin.daemon import Daemon
 from moffett_device_plugin.deviceplugin.registration import RegistrationTimeouts
 from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.monitor import PollIntervals
 from moffett_device_plugin.fake_kubelet.kubelet import FakeKubelet
 from moffett_device_plugin.hardware import Hardware
 from moffett_device_plugin.hardware.settings import HardwareSettings
@@ -73,13 +74,14 @@ class Running:
         hardware: Hardware | None = None,
         timeouts: RegistrationTimeouts | None = None,
         file: ConfigFile | None = None,
+        intervals: PollIntervals | None = None,
         **changes: Any,
     ) -> Daemon:
         """`changes` are settings that are not the tests' usual ones; with a `file`, the
         settings are the file's."""
         settings = settings_for(self.directory) if file is None else file.settings
         settings = replace(settings, **changes)
-        daemon = Daemon(settings, hardware or simulated(), timeouts=timeouts, file=file)
+        daemon = Daemon(settings, hardware or simulated(), intervals, timeouts, file)
         self.plugins.append((daemon, self.tasks.create_task(daemon.run())))
         return daemon
 

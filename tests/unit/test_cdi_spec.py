@@ -158,7 +158,7 @@ def test_a_cards_name_outlives_its_first_chip(fault: str) -> None:
 def test_serials_that_contradict_the_switch_do_not_spoil_the_spec() -> None:
     snapshot = snapshot_of("1xS30")
     first, *others = snapshot.devices
-    odd = replace(snapshot, devices=(replace(first, card="another"), *others))
+    odd = replace(snapshot, devices=(replace(first, card_id="another"), *others))
     assert nodes(spec_of(odd))["card-0000:34:00.0"] == sim(0, 1, 2)
 
 

@@ -251,6 +251,14 @@ def devices(host: FakeHost, *flags: str) -> list[dict[str, object]]:
     return listed
 
 
+def test_conform_answers_with_the_program_that_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["conform", "--list"])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "device-plugin-conform," in line
+
+
 def test_devices_as_json(host: FakeHost) -> None:
     host.s30(0x34)
     host.function("0000:40:00.0", ("pci0000:33", "0000:33:05.0"), device="0x7004", numa=-1)

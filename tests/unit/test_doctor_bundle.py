@@ -10,13 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moffett_device_plugin.commands.doctor import run
 from moffett_device_plugin.doctor import bundle, facts
+from moffett_device_plugin.doctor.checks import ALL_CHECKS
 from moffett_device_plugin.doctor.examine import examine
 from moffett_device_plugin.doctor.findings import fail
 from moffett_device_plugin.doctor.holders import Held
 from moffett_device_plugin.doctor.redact import MASK, Redactor
+from moffett_device_plugin.doctor.run import run_checks
 from moffett_device_plugin.podresources.client import Holder
 from moffett_device_plugin.settings.options import Values
 from tests.support.fakehost import FakeHost
@@ -56,9 +60,11 @@ def test_secrets_are_masked(text: str, secret: str) -> None:
         "    00: 36 1f 30 70 06 04 10 00 00 00 00 12 10 00 00 00",
         "spu-4be5-0a1b2c.sock",
         "no tokens: 5 pages; https://kubernetes.io/docs",
+        "the token of the pod; --api-token-file /var/run/secrets/token",
+        "uptime 123456.789012345 s; card=card-0000:34:00.0",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert Redactor()(text) == text
 
 
@@ -79,6 +85,74 @@ def test_serials_and_uuids_nobody_listed_are_found_by_their_form() -> None:
     assert "2023243089999" not in text
     assert "AKS0216498" not in text
     assert Redactor(hide_serials=False)("serial: 2023243089999") == "serial: 2023243089999"
+
+
+@pytest.mark.parametrize(
+    ("text", "serial"),
+    [
+        ("SN: AK2023S0104", "AK2023S0104"),
+        ("S/N = AK2023S0104", "AK2023S0104"),
+        ("    SN      : 2023243089999", "2023243089999"),
+        ('"serial_number": "AK2023S0104"', "AK2023S0104"),
+        ("0, 0:36:00.0, 2023243089999, 0 %, 0 %", "2023243089999"),
+        ("event=device-found card=2023243089999 index=0", "2023243089999"),
+    ],
+)
+def test_serials_in_the_forms_of_tools_and_logs(text: str, serial: str) -> None:
+    assert serial not in Redactor()(text)
+    assert Redactor(hide_serials=False)(text) == text
+
+
+word = st.from_regex(r"[a-zA-Z][a-zA-Z0-9]{7,30}", fullmatch=True)
+
+
+@given(
+    secret=word,
+    flag=st.sampled_from(["--token", "--api-token", "-password", "--client-secret", "--api-key"]),
+    form=st.sampled_from(["{f} {s}", "{f}={s}", "{f} '{s}'", '["{f}", "{s}"]', '"{f}": "{s}"']),
+    before=st.text(alphabet=" \n,;[(", min_size=0, max_size=3),
+)
+def test_the_word_after_a_secret_flag_is_masked(
+    secret: str, flag: str, form: str, before: str
+) -> None:
+    text = f"started with{before} " + form.format(f=flag, s=secret) + " --log-level info"
+    redacted = Redactor()(text)
+    assert secret not in redacted
+    assert redacted.endswith("--log-level info")
+
+
+@given(
+    serial=st.from_regex(r"[A-Z]{2}[0-9]{6,12}", fullmatch=True),
+    node=st.from_regex(r"node-[a-z]{4,12}(\.[a-z]{3,8}){0,2}", fullmatch=True),
+    pod=st.from_regex(r"[a-z]{5,10}-[a-z0-9]{5}", fullmatch=True),
+    token=st.from_regex(r"[A-Za-z0-9]{12,36}", fullmatch=True),
+)
+@settings(max_examples=25, deadline=None)
+def test_nothing_that_the_settings_or_pods_name_is_in_a_bundle(
+    tmp_path_factory: pytest.TempPathFactory, serial: str, node: str, pod: str, token: str
+) -> None:
+    folder = tmp_path_factory.mktemp("bundle")
+    config = folder / "config.yaml"
+    config.write_text(
+        f"version: v1\nsimulate: {{cards: 1xS4}}\nnodeName: {node}\nresources:\n"
+        f"- {{name: example.com/a, select: {{serial: [{serial}]}}}}\n"
+    )
+    log = folder / "log"
+    log.write_text(f"card={serial} on {node}, pod {pod}; SN: {serial}\n--token {token} end\n")
+    flags = ("--config", str(config), "--kubelet-dir", str(folder))
+    units = {"0000:34:00.0": (Holder("default", pod, "main"),)}
+    context = replace(examine(parsed(*flags), {}, flags), held=Held({"example.com/a": units}))
+    findings = [
+        fail(f"started with --token {token}", f"delete {pod}"),
+        *run_checks([check for check in ALL_CHECKS if check.name == "resources"], context),
+    ]
+    assert any(serial in finding.found for finding in findings)
+    redact = bundle.redactor_for(context, with_serials=False, with_names=False)
+    bundle.write(folder / "b.tgz", facts.gather(context, findings, log), redact)
+    whole = "\n".join(packed(folder / "b.tgz").values())
+    assert "SPU_NODE_NAME" in whole
+    for secret in (serial, node, node.partition(".")[0], pod, token):
+        assert secret not in whole, secret
 
 
 def packed(path: Path) -> dict[str, str]:
@@ -117,18 +191,19 @@ def test_a_bundle_of_a_whole_node(
         assert secret not in whole, secret
     sysfs = files[f"moffett-doctor/sysfs/{ids[0]}.txt"]
     assert "PCI_ID=1F36:7030" in sysfs
-    assert "00: 36 1f 30 70" in sysfs
+    assert "config:\n    36 1f 30 70" in sysfs
     assert "current_link_speed: 8.0 GT/s PCIe" in sysfs
     assert json.loads(files["moffett-doctor/doctor.json"])["ok"] is False
     assert len(json.loads(files["moffett-doctor/devices.json"])) == 3
-    settings = json.loads(files["moffett-doctor/settings.json"])
-    assert settings["effective"]["SPU_MX_SMI_TIMEOUT"] == {
+    told_settings = json.loads(files["moffett-doctor/settings.json"])
+    assert told_settings["effective"]["SPU_MX_SMI_TIMEOUT"] == {
         "value": "3",
         "from": "SPU_MX_SMI_TIMEOUT",
     }
     assert "report.tgz" in files["moffett-doctor/kubelet-dir.txt"]
     assert files["moffett-doctor/log.txt"].count("\n") == 2000
     assert "pci.bus_id" in files["moffett-doctor/mx-smi/query.txt"]
+    assert "exit status 0" in files["moffett-doctor/mx-smi/select3.txt"]
     assert not [path for path in host.root.iterdir() if path.name.startswith(".report")]
 
 

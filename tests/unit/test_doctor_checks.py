@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.__main__ import build_parser
-from moffett_device_plugin.doctor import container, plugin, pods
-from moffett_device_plugin.doctor.checks import all_checks
+from moffett_device_plugin.doctor import configuration, container, nodes, plugin, pods
+from moffett_device_plugin.doctor.checks import ALL_CHECKS
 from moffett_device_plugin.doctor.context import Context, Environment
 from moffett_device_plugin.doctor.examine import examine
-from moffett_device_plugin.doctor.findings import Finding, Level
+from moffett_device_plugin.doctor.findings import Finding, Findings, Level
 from moffett_device_plugin.doctor.holders import Held
-from moffett_device_plugin.doctor.report import as_json, line
+from moffett_device_plugin.doctor.report import as_json, in_order, line, summary
 from moffett_device_plugin.doctor.run import run_checks
 from moffett_device_plugin.hardware.simulation import NODE, Faults
 from moffett_device_plugin.podresources.client import Holder
@@ -30,6 +30,7 @@ from tests.support.fakehost import FakeHost
 from tests.support.values import state_of
 
 RESOURCE = "moffett.ai/spu"
+CHECKS = {check.name: check for check in ALL_CHECKS}
 
 
 def parsed(*flags: str) -> argparse.Namespace:
@@ -42,7 +43,7 @@ def rescan(*flags: str, **env: str) -> Context:
 
 def findings_of(context: Context) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
-    for finding in run_checks(all_checks(context), context):
+    for finding in run_checks(ALL_CHECKS, context):
         found.setdefault(finding.check, []).append(finding)
     return found
 
@@ -53,6 +54,11 @@ def on_host(host: FakeHost, *flags: str, **env: str) -> dict[str, list[Finding]]
     return findings_of(
         rescan("--host-root", str(host.root), "--kubelet-dir", str(kubelet), *flags, **env)
     )
+
+
+def looked(findings: Findings) -> list[Finding]:
+    """What a check returned, as a list."""
+    return [findings] if isinstance(findings, Finding) else list(findings)
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -73,7 +79,7 @@ def test_a_node_without_cards_fails_once_and_says_how_to_look(host: FakeHost) ->
     cards = only(found["cards"])
     assert cards.level is Level.FAIL
     assert "lspci -d 1f36:" in cards.remedy
-    later = [only(found[name]).level for name in ("driver", "links", "firmware", "health")]
+    later = [only(found[name]).level for name in ("driver", "pcie-errors", "health", "resources")]
     assert later == [Level.SKIP] * 4
 
 
@@ -85,114 +91,218 @@ def test_a_bus_that_cannot_be_read_is_told_from_an_empty_one(host: FakeHost) -> 
 def test_the_vendors_function_of_another_class_is_no_missing_card(host: FakeHost) -> None:
     host.function("0000:36:00.0", pci_class="0x058000")
     cards = only(on_host(host)["cards"])
-    assert "0000:36:00.0" in cards.found
+    assert cards.subjects == ("0000:36:00.0",)
     assert "058000" in cards.found
+
+
+COLUMNS = (
+    "index, pci.bus_id, serial, sola_version, driver_version, temperature,"
+    " ecc.errors.uncorrected.volatile.device_memory"
+)
 
 
 def test_a_good_node_passes_every_check_of_its_hardware(host: FakeHost) -> None:
     ids = host.s30(0x34)
     host.sola("3.5.3")
     host.smi_table(
-        *(f"{n}, {i}, 2023, 3.5.3, 3.5.2" for n, i in enumerate(ids)),
-        columns="index, pci.bus_id, serial, sola_version, driver_version",
+        *(f"{n}, {i}, 2023, 3.5.3, 3.5.2, 43, 0" for n, i in enumerate(ids)), columns=COLUMNS
     )
     found = on_host(host)
-    names = (
-        "cards", "complete-cards", "config-space", "links", "driver", "device-nodes", "firmware",
-        "sola", "sola-agrees", "mx-smi", "health",
-    )  # fmt: skip
+    names = ("cards", "complete-cards", "driver", "sola", "mx-smi", "health", "resources")
     levels = {name: only(found[name]).level for name in names}
     assert levels == dict.fromkeys(names, Level.PASS)
     assert "3 SPUs on 1 card (S30)" in only(found["cards"]).found
+    assert "moffett 3.5.2" in only(found["driver"]).found
     assert "3 devices" in only(found["mx-smi"]).found
 
 
-def test_each_fault_of_a_function_names_it_and_a_remedy(host: FakeHost) -> None:
+def test_each_fault_of_a_device_is_reported_once_with_one_remedy(host: FakeHost) -> None:
     host.function("0000:36:00.0", driver=None, node=None)
-    host.function("0000:37:00.0", driver="vfio-pci", node=None)
     host.function("0000:38:00.0")
     host.set("0000:38:00.0", "config", b"\xff" * 64)
     host.set("0000:38:00.0", "current_link_width", "8\n")
     host.set("0000:38:00.0", "aer_dev_fatal", "TOTAL_ERR_FATAL 2\n")
+    host.set("0000:38:00.0", "aer_dev_nonfatal", "TOTAL_ERR_NONFATAL 3\n")
     found = on_host(host)
-    assert {f.subject: "virtual machine" in f.found for f in found["driver"]} == {
-        "0000:36:00.0": False,
-        "0000:37:00.0": True,
+    reasons = {f.found.partition(":")[0]: f for f in found["health"]}
+    assert {code: (f.level.value, *f.subjects) for code, f in reasons.items()} == {
+        "no-driver": ("fail", "0000:36:00.0"),
+        "no-device-node": ("fail", "0000:36:00.0"),
+        "config-unreadable": ("fail", "0000:38:00.0"),
+        "aer-fatal": ("fail", "0000:38:00.0"),
+        "link-degraded": ("warn", "0000:38:00.0"),
     }
-    assert [f.subject for f in found["device-nodes"]] == ["0000:36:00.0", "0000:37:00.0"]
-    for name, level in (("config-space", "fail"), ("links", "warn"), ("pcie-errors", "fail")):
-        finding = only(found[name])
-        assert (finding.level, finding.subject) == (level, "0000:38:00.0")
-        assert finding.remedy
-    assert "8 GT/s x8 where 8 GT/s x16" in only(found["links"]).found
+    assert all(finding.remedy for finding in reasons.values())
+    assert "x8 of x16" in reasons["link-degraded"].found
+    assert "3 uncorrected" in only(found["pcie-errors"]).found
+    others = ("cards", "driver", "sola", "dev", "node-permissions", "container")
+    told = [f for name in others for f in found[name] if f.level in (Level.WARN, Level.FAIL)]
+    assert not told
 
 
-def test_a_chip_that_left_the_bus_makes_its_card_incomplete(tmp_path: Path) -> None:
+def test_a_foreign_driver_is_reported_once(host: FakeHost) -> None:
+    host.function("0000:36:00.0")
+    host.function("0000:37:00.0", driver="vfio-pci", node=None)
+    found = on_host(host)
+    reason = only(found["health"])
+    assert (reason.level, reason.subjects) == (Level.FAIL, ("0000:37:00.0",))
+    assert "foreign-driver" in reason.found
+    assert only(found["driver"]).level is Level.PASS
+
+
+def test_virtual_functions_that_are_left_out_are_no_missing_card(host: FakeHost) -> None:
+    path = host.function("0000:36:00.1")
+    (path / "physfn").symlink_to("../0000:36:00.0")
+    cards = only(on_host(host)["cards"])
+    assert (cards.level, cards.subjects) == (Level.FAIL, ("0000:36:00.1",))
+    assert "--virtual-functions" in cards.remedy
+
+
+def test_a_device_that_was_never_seen_makes_its_card_incomplete(tmp_path: Path) -> None:
     context = simulated(tmp_path, Faults().with_fault("0000:37:00.0", "gone"))
     finding = only(findings_of(context)["complete-cards"])
-    assert (finding.level, finding.subject) == (Level.WARN, "2023243080101")
+    assert (finding.level, finding.subjects) == (Level.WARN, ("2023243080101",))
     assert "2 devices of 3" in finding.found
 
 
-def test_firmware_that_is_not_loaded_is_told_from_a_silent_mx_smi(host: FakeHost) -> None:
+def test_firmware_that_is_not_loaded_is_distinguished_from_a_silent_mx_smi(host: FakeHost) -> None:
     host.s30(0x34)
     host.smi_table("0, 0:36:00.0, 2023", "1, 0:37:00.0, 2023")
-    finding = only(on_host(host)["firmware"])
-    assert (finding.level, finding.subject) == (Level.FAIL, "0000:38:00.0")
+    finding = only(on_host(host)["health"])
+    assert (finding.level, finding.subjects) == (Level.FAIL, ("0000:38:00.0",))
+    assert "firmware-not-loaded" in finding.found
     host.smi("exit 1\n")
-    assert only(on_host(host)["firmware"]).level is Level.SKIP
+    assert "mx-smi-unresponsive" in only(on_host(host)["health"]).found
 
 
 @pytest.mark.parametrize(
-    ("script", "level", "says"),
+    ("script", "says"),
     [
-        ("exit 3\n", "fail", "status 3"),
-        ("sleep 60\n", "fail", "no end after 0.3 s"),
-        ("echo Segmentation fault\n", "fail", "Segmentation fault"),
-        # One that takes the list as one word, and no other.
-        (
-            'case "$3" in index,pci*) printf "index, pci.bus_id\\n0, 0:36:00.0\\n";; *) exit 1;;'
-            " esac\n",
-            "pass", "'-f a,b'",
-        ),
+        ("exit 3\n", "status 3"),
+        ("sleep 60\n", "no end after 0.3 s"),
+        ("echo Segmentation fault\n", "Segmentation fault"),
     ],
-)  # fmt: skip
-def test_mx_smi(host: FakeHost, script: str, level: str, says: str) -> None:
-    host.function("0000:36:00.0")
+)
+def test_an_mx_smi_that_fails_is_one_warning_for_all_devices(
+    host: FakeHost, script: str, says: str
+) -> None:
+    ids = host.s30(0x34)
     host.smi(script)
-    finding = only(on_host(host, "--mx-smi-timeout", "0.3")["mx-smi"])
-    assert finding.level == level
-    assert says in finding.found
+    found = on_host(host, "--mx-smi-timeout", "0.3")
+    reason = only(found["health"])
+    assert (reason.level, list(reason.subjects)) == (Level.WARN, ids)
+    assert says in reason.found
+    assert only(found["mx-smi"]).level is Level.SKIP
 
 
-def test_an_older_mx_smi_answers_and_is_told_to_be_old(host: FakeHost) -> None:
+def test_fields_that_health_rules_need_and_mx_smi_does_not_have_are_reported(
+    host: FakeHost,
+) -> None:
     host.function("0000:36:00.0")
-    host.smi(
-        'case "$*" in *serial*) echo "unknown field"; exit 2;; esac\n'
-        'printf "index, pci.bus_id\\n0, 0:36:00.0\\n"\n'
-    )
-    answers, fields = on_host(host)["mx-smi"]
-    assert (answers.level, fields.level) == (Level.PASS, Level.WARN)
-    assert "refuses some of the fields" in fields.found
+    host.smi_table("0, 0:36:00.0, 43", columns="index, pci.bus_id, temperature")
+    finding = only(on_host(host)["mx-smi"])
+    assert finding.level is Level.WARN
+    assert "without memory errors" in finding.found
 
 
 def test_sola_that_is_old_or_half_upgraded(host: FakeHost) -> None:
     host.function("0000:36:00.0")
     host.sola("3.4.2")
     found = on_host(host)
-    assert only(found["sola"]).level is Level.FAIL
+    assert only(found["sola"]).level is Level.SKIP
     assert "sola-too-old" in only(found["health"]).found
     host.smi_table("0, 0:36:00.0, 3.5.3", columns="index, pci.bus_id, sola_version")
-    found = on_host(host)
-    assert only(found["sola"]).level is Level.PASS
-    assert "3.4.2" in only(found["sola-agrees"]).found
+    differs = only(on_host(host)["sola"])
+    assert differs.level is Level.WARN
+    assert "3.5.3" in differs.found
+    assert "3.4.2" in differs.found
 
 
-def test_what_all_devices_suffer_from_is_one_line(tmp_path: Path) -> None:
+def test_what_all_devices_have_is_one_line(tmp_path: Path) -> None:
     context = simulated(tmp_path, Faults().with_fault(NODE, "sola-old"), "8xS30")
     finding = only(findings_of(context)["health"])
     assert finding.level is Level.FAIL
-    assert "and 20 more" in finding.subject
+    assert len(finding.subjects) == 24
+    assert "and 20 more" in line(finding)
+
+
+# -- device nodes ---------------------------------------------------------------------
+
+
+def with_host_dev(host: FakeHost, *devices: str) -> Context:
+    """A host whose /dev is visible, with these nodes."""
+    (host.root / "dev/char").mkdir(parents=True)
+    for name in devices:  # an ordinary file: its number is 0:0
+        (host.root / "dev" / name).write_text("")
+    status = (host.root / "dev").stat()
+    number = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    (host.root / "proc/self").mkdir(parents=True)
+    (host.root / "proc/self/mountinfo").write_text(f"1 2 {number} / /dev rw - devtmpfs dev rw\n")
+    context = rescan("--host-root", str(host.root))
+    return replace(context, environment=Environment(root=host.root))
+
+
+def test_a_node_without_its_link_in_dev_char_is_reported(host: FakeHost) -> None:
+    host.s30(0x34)
+    context = with_host_dev(host, "spu0", "spu1", "spu2")
+    missing = only(list(run_checks([CHECKS["char-links"]], context)))
+    assert (missing.level, missing.subjects) == (
+        Level.WARN,
+        ("/dev/spu0", "/dev/spu1", "/dev/spu2"),
+    )
+    assert "daemon-reload" in missing.found
+    (host.root / "dev/char/0:0").symlink_to("/dev/spu0")
+    assert only(looked(nodes.char_links(context))).level is Level.PASS
+    # A copy of /dev, as in a container, says nothing of the host's links.
+    (host.root / "proc/self/mountinfo").write_text("")
+    assert only(looked(nodes.char_links(context))).level is Level.SKIP
+
+
+def process(proc: Path, pid: int, name: str, cgroup: str, *opened: str) -> None:
+    folder = proc / str(pid)
+    (folder / "fd").mkdir(parents=True)
+    (folder / "comm").write_text(name + "\n")
+    (folder / "cgroup").write_text(f"0::{cgroup}\n")
+    for number, path in enumerate(opened):
+        (folder / "fd" / str(number)).symlink_to(path)
+
+
+def test_processes_outside_kubernetes_that_have_a_device_open(host: FakeHost) -> None:
+    host.s30(0x34)
+    host.control_node("spuctl")
+    context = rescan("--host-root", str(host.root))
+    proc = host.root / "proc"
+    process(proc, 9, "train", "/kubepods.slice/pod1", "/dev/spu0")
+    assert only(looked(nodes.users(context))).level is Level.SKIP  # not the host's processes
+    process(proc, 2, "kthreadd", "/")
+    process(proc, 10, "mx-daemon", "/system.slice/mx-daemon.service", "/dev/spu1")
+    process(proc, 11, "bash", "/user.slice", "/dev/null", "/dev/spuctl")
+    assert only(looked(nodes.users(context))).level is Level.PASS
+    process(proc, 12, "python3", "/user.slice", "/dev/spu1", "/dev/spu2", "pipe:[7]")
+    finding = only(list(run_checks([CHECKS["device-users"]], context)))
+    assert (finding.level, finding.subjects) == (Level.WARN, ("/dev/spu1", "/dev/spu2"))
+    assert "process 12 (python3)" in finding.found
+
+
+def test_a_healthy_node_seen_from_an_unprivileged_pod_has_no_warnings(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bus in (0x34, 0x44):
+        host.s30(bus)
+    host.sola("3.5.3")
+    kubelet = host.root / "kubelet"
+    kubelet.mkdir()
+    context = rescan("--host-root", str(host.root), "--kubelet-dir", str(kubelet))
+    inside = Environment(root=host.root, variables={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    for number in (errno.EPERM, errno.ENOENT):
+        monkeypatch.setattr(
+            container, "open_all", lambda paths, number=number: dict.fromkeys(paths, number)
+        )
+        found = findings_of(replace(context, environment=inside))
+        access = only(found["device-access"])
+        assert (access.level, len(access.subjects)) == (Level.PASS, 6)
+        warned = [f.check for fs in found.values() for f in fs if f.level is Level.WARN]
+        assert warned == ["mx-smi"]
 
 
 # -- the kubelet and the plugin -------------------------------------------------------
@@ -219,7 +329,7 @@ def test_a_socket_that_nobody_listens_on_is_left_behind(short_dir: Path) -> None
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(short_dir / "other.sock"))
     finding = only(findings_of(simulated(short_dir))["stale-sockets"])
-    assert (finding.level, finding.subject) == (Level.WARN, "other.sock")
+    assert (finding.level, finding.subjects) == (Level.WARN, ("other.sock",))
     assert (short_dir / "other.sock").exists()
 
 
@@ -228,17 +338,17 @@ def test_another_plugin_for_spus_is_suspected_by_its_socket(short_dir: Path) -> 
         other.bind(str(short_dir / "moffett-spu.sock"))
         other.listen()
         finding = only(findings_of(simulated(short_dir))["other-plugins"])
-    assert (finding.level, finding.subject) == (Level.WARN, "moffett-spu.sock")
+    assert (finding.level, finding.subjects) == (Level.WARN, ("moffett-spu.sock",))
 
 
 @pytest.mark.parametrize(
     ("registered", "level", "says"),
     [
         (None, "skip", "no plugin has registered yet"),
-        ({"nvidia.com/gpu": ["a"]}, "fail", "knows no such resource"),
+        ({"nvidia.com/gpu": ["a"]}, "fail", "does not know this resource"),
         ({RESOURCE: ["SPU-0", "SPU-1"]}, "fail", "another plugin has registered last"),
-        ({RESOURCE: ["0000:36:00.0"]}, "warn", "1 healthy unit where 6 are"),
-        ({RESOURCE: None}, "warn", "0 healthy units where 6 are"),
+        ({RESOURCE: ["0000:36:00.0"]}, "warn", "1 healthy device, and 6 are"),
+        ({RESOURCE: None}, "warn", "0 healthy devices, and 6 are"),
     ],
 )
 def test_what_the_kubelet_wrote_down(
@@ -247,7 +357,7 @@ def test_what_the_kubelet_wrote_down(
     if registered is not None:
         text = json.dumps({"Data": {"RegisteredDevices": registered}, "Checksum": 1})
         (tmp_path / "kubelet_internal_checkpoint").write_text(text)
-    finding = only(list(plugin.registration(simulated(tmp_path))))
+    finding = only(looked(plugin.registration(simulated(tmp_path))))
     assert finding.level == level
     assert says in finding.found
 
@@ -263,7 +373,7 @@ def test_a_damaged_checkpoint_is_a_warning_and_no_error(tmp_path: Path, text: st
 def test_a_cdi_spec_is_looked_for_when_containers_need_it(tmp_path: Path) -> None:
     def cdi(*flags: str) -> Finding:
         where = ("--kubelet-dir", str(tmp_path), "--cdi-dir", str(tmp_path))
-        return only(list(plugin.cdi(rescan("--simulate", "1xS4", *where, *flags))))
+        return only(looked(plugin.cdi(rescan("--simulate", "1xS4", *where, *flags))))
 
     assert cdi().level is Level.SKIP
     strategy = ("--device-list-strategy", "cdi-cri")
@@ -284,15 +394,14 @@ def test_a_cdi_spec_is_looked_for_when_containers_need_it(tmp_path: Path) -> Non
 
 
 def held_by(context: Context, units: Mapping[str, tuple[Holder, ...]]) -> list[Finding]:
-    return list(pods.held_devices(replace(context, held=Held({RESOURCE: units}))))
+    return looked(pods.held_devices(replace(context, held=Held({RESOURCE: units}))))
 
 
 def test_a_pod_on_an_unhealthy_device_fails_with_both_named(tmp_path: Path) -> None:
     context = simulated(tmp_path, Faults().with_fault("0000:36:00.0", "ecc"))
     training = Holder("ml", "training-0", "main")
     finding = only(held_by(context, {"0000:36:00.0": (training,), "0000:37:00.0": (training,)}))
-    assert (finding.level, finding.subject) == (Level.FAIL, "0000:36:00.0")
-    assert "ecc-uncorrected" in finding.found
+    assert (finding.level, finding.subjects) == (Level.FAIL, ("0000:36:00.0",))
     assert "ml/training-0" in finding.found
 
 
@@ -300,14 +409,14 @@ def test_replicas_and_cards_count_for_their_devices(tmp_path: Path) -> None:
     context = simulated(tmp_path, Faults().with_fault("0000:36:00.0", "ecc"))
     for unit_id in ("0000:36:00.0::7", "card-0000:34:00.0"):
         first = held_by(context, {unit_id: (Holder("a", "b", "c"),)})[0]
-        assert (first.level, first.subject) == (Level.FAIL, "0000:36:00.0")
+        assert (first.level, first.subjects) == (Level.FAIL, ("0000:36:00.0",))
 
 
 def test_a_device_that_is_held_under_another_name_is_not_offered(tmp_path: Path) -> None:
     context = simulated(tmp_path)
     cards = {"moffett.ai/spu-card": {"card-0000:34:00.0": (Holder("a", "b", "c"),)}}
-    found = list(pods.held_devices(replace(context, held=Held(cards))))
-    assert {f.subject for f in found} == {"0000:36:00.0", "0000:37:00.0", "0000:38:00.0"}
+    found = looked(pods.held_devices(replace(context, held=Held(cards))))
+    assert [f.subjects[0] for f in found] == ["0000:36:00.0", "0000:37:00.0", "0000:38:00.0"]
     assert {f.level for f in found} == {Level.WARN}
     assert "held by pod a/b as moffett.ai/spu-card" in found[0].found
 
@@ -316,7 +425,7 @@ def test_units_of_nobody_knows_what_and_units_held_twice(tmp_path: Path) -> None
     context = simulated(tmp_path)
     one, two = Holder("a", "one", "c"), Holder("a", "two", "c")
     unknown = only(held_by(context, {"SPU-3": (one,)}))
-    assert (unknown.level, unknown.subject) == (Level.WARN, "SPU-3")
+    assert (unknown.level, unknown.subjects) == (Level.WARN, ("SPU-3",))
     twice = only(held_by(context, {"0000:36:00.0": (one, two)}))
     assert "a/one, a/two" in twice.found
     shares = replace(context, resources=(Resource(sharing=Sharing(2)),))
@@ -336,37 +445,40 @@ def test_why_pods_are_not_known_is_said_with_the_mount_that_is_missing(tmp_path:
 def test_nodes_are_opened_in_a_container_only(host: FakeHost) -> None:
     host.function("0000:36:00.0")
     context = rescan("--host-root", str(host.root))
-    outside = replace(context, place=Environment(root=host.root))
-    assert only(list(container.device_access(outside))).level is Level.SKIP
-    inside = Environment(root=host.root, environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
-    absent = only(list(container.device_access(replace(context, place=inside))))
-    assert (absent.level, absent.subject) == (Level.WARN, "/dev/spu0")
-    given = {**inside.environment, "MOFFETT_SPU_BUS_IDS": "0000:36:00.0"}
-    owner = replace(context, place=replace(inside, environment=given))
-    assert only(list(container.device_access(owner))).level is Level.FAIL
+    outside = replace(context, environment=Environment(root=host.root))
+    assert only(looked(container.device_access(outside))).level is Level.SKIP
+    inside = Environment(root=host.root, variables={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    absent = only(looked(container.device_access(replace(context, environment=inside))))
+    assert (absent.level, absent.subjects) == (Level.PASS, ("/dev/spu0",))
+    given = {**inside.variables, "MOFFETT_SPU_BUS_IDS": "0000:36:00.0"}
+    owner = replace(context, environment=replace(inside, variables=given))
+    assert only(looked(container.device_access(owner))).level is Level.FAIL
     (host.root / "dev").mkdir()
     (host.root / "dev/spu0").write_text("")
-    assert only(list(container.device_access(owner))).level is Level.PASS
+    assert only(looked(container.device_access(owner))).level is Level.PASS
 
 
 def test_a_pod_answers_for_its_own_devices_only(host: FakeHost) -> None:
     host.s30(0x34)
     host.control_node("spuctl")
     context = rescan("--host-root", str(host.root))
-    given = replace(context.place, environment={"MOFFETT_SPU_BUS_IDS": "0000:37:00.0"})
-    assert container.expected_nodes(replace(context, place=given)) == ["/dev/spu1", "/dev/spuctl"]
+    given = replace(context.environment, variables={"MOFFETT_SPU_BUS_IDS": "0000:37:00.0"})
+    assert container.expected_nodes(replace(context, environment=given)) == [
+        "/dev/spu1",
+        "/dev/spuctl",
+    ]
 
 
 @pytest.mark.parametrize(
     ("number", "owner", "level", "says"),
     [
         (errno.EPERM, True, "fail", "device cgroup"),
-        (errno.EPERM, False, "warn", "device cgroup"),
+        (errno.EPERM, False, "pass", "not given to this container"),
         (errno.EACCES, True, "fail", "permissions"),
         (errno.ENXIO, False, "fail", "the driver has no device behind the node"),
         (errno.ENOENT, True, "fail", "no such node"),
         (errno.EIO, True, "fail", "EIO"),
-        (None, True, "fail", "hangs"),
+        (None, True, "fail", "open blocks"),
     ],
 )
 def test_what_the_error_of_an_open_means(
@@ -402,6 +514,12 @@ def test_a_wrong_variable_is_a_finding_and_the_rest_is_looked_at(tmp_path: Path)
     assert only(found["cards"]).found.startswith("1 SPU")
 
 
+def test_a_variable_of_an_earlier_version_is_a_finding() -> None:
+    found = findings_of(rescan(SPU_SIMULATE="1xS4", SPU_CONTROL_NODE="/dev/a"))
+    assert "SPU_CONTROL_DEVICE" in only(found["settings"]).found
+    assert only(found["variables"]).level is Level.PASS
+
+
 def test_a_wrong_flag_is_the_doctors_own_usage() -> None:
     with pytest.raises(ConfigurationError, match="--mx-smi-timeout"):
         rescan("--mx-smi-timeout", "never")
@@ -429,20 +547,51 @@ def test_the_files_settings_are_used(tmp_path: Path) -> None:
 def test_a_mistyped_variable_does_nothing_and_is_told() -> None:
     found = findings_of(rescan(SPU_SIMULATE="1xS4", SPU_KUBELET_DRI="/x"))
     finding = only(found["variables"])
-    assert (finding.level, finding.subject) == (Level.WARN, "SPU_KUBELET_DRI")
+    assert (finding.level, finding.subjects) == (Level.WARN, ("SPU_KUBELET_DRI",))
     assert "SPU_KUBELET_DIR" in finding.remedy
 
 
+def test_a_control_device_pattern_that_matches_nothing_is_reported(host: FakeHost) -> None:
+    host.function("0000:36:00.0")
+    host.control_node("spuctl")
+    flags = ("--control-device", "/dev/spuctl", "--control-device", "/dev/spu-ctl*")
+    found = on_host(host, *flags)["settings"]
+    assert [f.subjects for f in found if f.level is Level.WARN] == [("/dev/spu-ctl*",)]
+
+
+def configured(host: FakeHost, resources: str) -> list[Finding]:
+    file = host.root / "config.yaml"
+    file.write_text(f"version: v1\nhostRoot: {host.root}\nresources: [{resources}]\n")
+    return looked(configuration.resources(rescan("--config", str(file))))
+
+
+def test_selections_without_effect_are_reported(host: FakeHost) -> None:
+    ids = host.s30(0x34)
+    known = "{name: example.com/a, select: {busId: ['0000:36:00.0', '0000:99:00.0']}}"
+    assert only(configured(host, known)).level is Level.PASS  # one file for many nodes
+    unknown = only(configured(host, "{name: example.com/a, select: {busId: '0000:99:00.0'}}"))
+    assert unknown.level is Level.WARN
+    assert "no device of this node is selected by 0000:99:00.0" in unknown.found
+    for key in ("select", "exclude"):
+        by_serial = configured(host, f"{{name: example.com/a, {key}: {{serial: '2023'}}}}")[0]
+        assert by_serial.level is Level.WARN
+        assert "the serial is not known" in by_serial.found
+        assert by_serial.subjects == tuple(ids)
+    part = configured(host, "{granularity: card, exclude: {busId: '0000:36:00.0'}}")
+    assert {f.level for f in part} == {Level.WARN}
+    assert "only some" in part[0].found
+
+
 def test_a_daemon_with_other_flags_is_noticed(tmp_path: Path) -> None:
-    process = tmp_path / "proc/42"
-    process.mkdir(parents=True)
+    folder = tmp_path / "proc/42"
+    folder.mkdir(parents=True)
     words = ("python3", "-m", "moffett_device_plugin", "serve", "--simulate", "1xS4")
-    (process / "cmdline").write_bytes("\0".join(words).encode() + b"\0")
-    (process / "status").write_text("Name:\tpython3\nVmRSS:\t  24576 kB\n")
+    (folder / "cmdline").write_bytes("\0".join(words).encode() + b"\0")
+    (folder / "status").write_text("Name:\tpython3\nVmRSS:\t  24576 kB\n")
     context = rescan("--simulate", "1xS4")
-    same = only(findings_of(replace(context, place=Environment(root=tmp_path)))["daemon"])
+    same = only(findings_of(replace(context, environment=Environment(root=tmp_path)))["daemon"])
     assert (same.level, same.found) == (Level.PASS, "process 42, 24 MiB")
-    other = replace(context, place=Environment(root=tmp_path), arguments=())
+    other = replace(context, environment=Environment(root=tmp_path), arguments=())
     assert "--simulate 1xS4" in only(findings_of(other)["daemon"]).found
 
 
@@ -450,19 +599,40 @@ def test_a_daemon_with_other_flags_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_finding_is_one_line_whatever_is_in_it() -> None:
-    text = line(Finding(Level.FAIL, "two\nlines", "do\nthis", "spu", "driver", "driver"))
+    text = line(Finding(Level.FAIL, "two\nlines", "do\nthis", ("spu",), "driver", "driver"))
     assert text == "fail  driver            spu: two lines -> do this"
+
+
+def test_what_was_skipped_for_one_cause_is_one_line_at_the_end() -> None:
+    def finding(level: Level, check: str, found: str) -> Finding:
+        return Finding(level, found, check=check, layer="l")
+
+    found = [
+        finding(Level.SKIP, "a", "no SPU was found"),
+        finding(Level.FAIL, "b", "broken"),
+        finding(Level.SKIP, "c", "no SPU was found"),
+        finding(Level.SKIP, "d", "another reason"),
+        finding(Level.PASS, "e", "works"),
+    ]
+    shown = [(f.check, f.found) for f in in_order(found)]
+    assert shown == [
+        ("b", "broken"),
+        ("e", "works"),
+        ("a", "no SPU was found (also c)"),
+        ("d", "another reason"),
+    ]
+    counts, *failed = summary(found).splitlines()
+    assert counts == "1 passed, 0 warnings, 1 failed, 3 skipped"
+    assert failed == [line(found[1])]
 
 
 def test_json_says_whether_all_is_well(tmp_path: Path) -> None:
     context = simulated(tmp_path)
-    found = list(run_checks(all_checks(context), context))
+    found = list(run_checks(ALL_CHECKS, context))
     told = json.loads(as_json(found))
     assert told["ok"] is False
-    assert {finding["check"] for finding in told["findings"]} == {
-        c.name for c in all_checks(context)
-    }
-    assert set(told["findings"][0]) == {"layer", "check", "level", "subject", "found", "remedy"}
+    assert {finding["check"] for finding in told["findings"]} == {c.name for c in ALL_CHECKS}
+    assert set(told["findings"][0]) == {"layer", "check", "level", "subjects", "found", "remedy"}
 
 
 def test_nothing_is_changed_in_the_kubelets_directory(short_dir: Path) -> None:

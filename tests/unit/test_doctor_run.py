@@ -1,4 +1,4 @@
-"""No check can hold up the others, or the doctor."""
+"""No check can block the others, or the doctor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.doctor.context import Context
-from moffett_device_plugin.doctor.findings import Check, Finding, Level, good
+from moffett_device_plugin.doctor.findings import Check, Finding, Level, ok
 from moffett_device_plugin.doctor.run import run_checks
 from moffett_device_plugin.hardware.settings import HardwareSettings
 from moffett_device_plugin.hardware.simulation import NODE, Faults
@@ -30,13 +30,13 @@ def test_a_check_that_hangs_fails_alone() -> None:
         return []
 
     def fine(context: Context) -> Iterable[Finding]:
-        return [good("fine")]
+        return [ok("fine")]
 
     checks = (Check("hangs", "a", hang, deadline=0.05), Check("fine", "b", fine))
     first, second = run_checks(checks, context())
     never.set()
     assert (first.check, first.layer, first.level) == ("hangs", "a", Level.FAIL)
-    assert "no answer in 0.05 s" in first.found
+    assert "no result in 0.05 s" in first.found
     assert (second.check, second.level) == ("fine", Level.PASS)
 
 
@@ -45,7 +45,7 @@ def test_checks_run_at_the_same_time_and_report_in_order() -> None:
 
     def meet(context: Context) -> Iterable[Finding]:
         meeting.wait()
-        yield good("met")
+        yield ok("met")
 
     findings = run_checks((Check("one", "a", meet), Check("two", "a", meet)), context())
     assert [finding.check for finding in findings] == ["one", "two"]
@@ -53,7 +53,7 @@ def test_checks_run_at_the_same_time_and_report_in_order() -> None:
 
 def test_a_check_that_breaks_is_a_warning_with_what_broke() -> None:
     def broken(context: Context) -> Iterable[Finding]:
-        yield good("half")
+        yield ok("half")
         raise KeyError("serial")
 
     (finding,) = run_checks((Check("broken", "a", broken),), context())

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moffett_device_plugin.__main__ import main
-from moffett_device_plugin.allocation.placement import POLICIES, Policy, place
+from moffett_device_plugin.allocation.placement import place
 from moffett_device_plugin.allocation.topology import Level, Tree, distances
 from moffett_device_plugin.commands.explanation import (
     Branch,
@@ -29,6 +29,8 @@ from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulated import write_control
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.resources.pools import (
+    POLICIES,
+    Policy,
     Resource,
     ResourcePool,
     Sharing,
@@ -36,7 +38,7 @@ from moffett_device_plugin.resources.pools import (
 )
 from moffett_device_plugin.resources.selector import Selector
 from tests.support.values import ids_of, state_of
-from tests.unit.test_placement import fragmentation, leaves, trees
+from tests.unit.test_placement import fragmentation, leaves, request_of, trees
 
 IDS = ids_of("4xS30")
 A, B, C, D = (tuple(IDS[i : i + 3]) for i in range(0, 12, 3))
@@ -48,10 +50,7 @@ CARD_A, CARD_B, CARD_C, CARD_D = (f"202324308010{n}" for n in (1, 2, 3, 4))
 def test_only_the_chosen_set_is_better_than_the_runner_up(
     data: st.DataObject, tree: Tree, policy: Policy
 ) -> None:
-    everything = leaves(tree)[:10]
-    available = data.draw(st.sets(st.sampled_from(everything), min_size=1), "available")
-    must_include = data.draw(st.sets(st.sampled_from(sorted(available)), max_size=2), "must")
-    size = data.draw(st.integers(max(1, len(must_include)), len(available)), "size")
+    available, must_include, size = request_of(data, tree)
     far = distances(tree)
     order = {name: place for place, name in enumerate(leaves(tree))}
 

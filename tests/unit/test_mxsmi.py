@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from moffett_device_plugin.hardware.mxsmi import (
     GarbageError,
+    measured,
     number_of,
     parse_select,
     product_of,
@@ -65,8 +66,13 @@ def test_broken_rows_are_counted_and_the_others_kept() -> None:
     report = parse_select(
         "index, pci.bus_id\n0, 0:2d:00.0\n1\n2, nonsense\n3, 0:2e:00.0, more\n4, 0:2f:00.0\n"
     )
-    assert [d.index for d in report.devices] == [0, 4]
+    assert [(d.bus_id[5:7], d.index) for d in report.devices] == [
+        ("2d", 0),
+        ("2e", None),
+        ("2f", 4),
+    ]
     assert report.bad_rows == 3
+    assert not report.complete
 
 
 def test_warnings_before_the_table_are_passed_over() -> None:
@@ -109,11 +115,26 @@ def test_no_table_breaks_the_parser(rows: list[list[str]]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("20 GiB", 20480.0), ("83000 mW", 83.0), ("0.93 V", 930.0), ("1.2 GHz", 1200.0),
-     ("-5", -5.0), ("0x10", None), ("", None), (None, None), ("12abc", 12.0)],
+    [("-5", -5.0), ("43,5", 43.5), ("1,204", 1204.0), ("20,480,000", 20480000.0),
+     ("0x10", None), ("", None), (None, None), ("12abc", None), ("1,2,3", None), ("4 3", None)],
 )  # fmt: skip
 def test_numbers(text: str | None, value: float | None) -> None:
-    assert number_of(text) == pytest.approx(value) if value is not None else value is None
+    assert number_of(text) == value
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "value"),
+    [("memory.total", "20 GiB", 20480.0), ("memory.used", "1,204 MiB", 1204.0),
+     ("power.limit", "83000 mW", 83.0), ("volatile", "0.93 V", 930.0),
+     ("frequency", "1.2 GHz", 1200.0), ("utilization", "10 %, 20 %, 0 %, 30 %", 15.0),
+     ("temperature", "43 \u00b0C", 43.0), ("temperature", "20480 MiB", None),
+     ("temperature", "20480", None), ("memory.total", "43 C", None),
+     ("ecc.errors.uncorrected.volatile.device_memory", "-1", None)],
+)  # fmt: skip
+def test_readings_are_in_our_units_and_in_units_of_their_kind(
+    column: str, text: str, value: float | None
+) -> None:
+    assert measured(column, text) == value
 
 
 @pytest.mark.parametrize(

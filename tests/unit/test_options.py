@@ -31,6 +31,8 @@ LEGAL = {
     "--mx-smi": ["none", "mx-smi", "env X='a b' mx-smi"],
     "--mx-smi-timeout": ["0.1", "60", "5s"],
     "--control-device": ["/dev/x", "/dev/x*,/dev/y", ""],
+    "--device-node": ["/dev/spu{{index}}", "/dev/spu*,!/dev/spu-ctl"],
+    "--virtual-functions": SWITCH,
     "--simulate": ["1xS4", "2xS30,1xS10"],
     "--simulate-control": ["{tmp}/other.json"],
     "--health": ["", *(f"{rule.code}=off" for rule in RULES), "over-temperature=95/85"],

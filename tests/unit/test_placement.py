@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moffett_device_plugin.allocation.placement import PlacementError, Policy, place, total_distance
+from moffett_device_plugin.allocation.placement import PlacementError, place, total_distance
 from moffett_device_plugin.allocation.topology import COSTS, Level, Tree, build_tree, distances
+from moffett_device_plugin.resources.pools import Policy
 from tests.support.values import ids_of, snapshot_of
 
 TREE = build_tree(snapshot_of("4xS30").devices)
@@ -73,13 +74,22 @@ def fragmentation(tree: Tree, left: set[str]) -> tuple[int, ...]:
     return tuple(sums.values())
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.data(), trees(), st.sampled_from(["compact", "spread"]))
-def test_no_choice_is_better(data: st.DataObject, tree: Tree, policy: Policy) -> None:
+def request_of(data: st.DataObject, tree: Tree) -> tuple[set[str], set[str], int]:
+    """Any valid request: the available, those that must be included, and how many."""
     everything = leaves(tree)[:10]
     available = data.draw(st.sets(st.sampled_from(everything), min_size=1), "available")
     must_include = data.draw(st.sets(st.sampled_from(sorted(available)), max_size=2), "must")
-    size = data.draw(st.integers(max(1, len(must_include)), len(available)), "size")
+    return (
+        available,
+        must_include,
+        data.draw(st.integers(max(1, len(must_include)), len(available)), "size"),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), trees(), st.sampled_from(["compact", "spread"]))
+def test_no_choice_is_better(data: st.DataObject, tree: Tree, policy: Policy) -> None:
+    available, must_include, size = request_of(data, tree)
     far = distances(tree)
     order = {name: place for place, name in enumerate(leaves(tree))}
     sign = -1 if policy == "spread" else 1

@@ -16,7 +16,8 @@ import pytest
 
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.monitor import Monitor
-from moffett_device_plugin.hardware.probes import Probes
+from moffett_device_plugin.hardware import Look
+from moffett_device_plugin.hardware.registers import RegisterReader, Registers
 from moffett_device_plugin.hardware.smi_command import launch_of
 from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.runtime.resource_exhausted import log_resource_exhaustion_once
@@ -48,46 +49,46 @@ def events(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-def test_devices_stay_as_they_are_while_nothing_can_be_opened(
+@on_a_loop
+async def test_devices_stay_as_they_are_while_nothing_can_be_opened(
     host: FakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     chips = host.s30(0x34)
     monitor = Monitor(SysfsHardware(host.root, smi=""), HealthPolicy(), time.monotonic)
-    monitor.rescan()
+    await monitor.rescan()
     before = monitor.state.value
     with no_descriptors():
-        monitor.rescan()
-        monitor.rescan()
+        await monitor.rescan()
+        await monitor.rescan()
         assert monitor.state.value is before
         assert all(before.healthy(chip) for chip in chips)
     host.remove(chips[0])
-    monitor.rescan()
+    await monitor.rescan()
     assert not monitor.state.value.healthy(chips[0])
     told = [event for event in events(caplog) if event.startswith("bus-")]
-    assert told == ["bus-not-read", "bus-read-again"]
+    assert told == ["bus-not-read", "bus-readable-again"]
 
 
 def test_registers_are_read_again_when_there_are_descriptors_again(host: FakeHost) -> None:
     (chip, *_) = host.s30(0x34)
-    folder = str(host.sys / "bus/pci/devices" / chip)
-    probes = Probes()
+    registers = RegisterReader()
     with no_descriptors():
-        probes.aim([folder])
-        assert probes.look() == [None, None]
-    usual = probes.look()
-    assert None not in usual
+        registers.aim([str(host.sys / "bus/pci/devices" / chip)])
+        assert registers.read(Look()) == {chip: Registers()}
+    usual = registers.read(Look())
+    assert usual[chip].config == b"\x36\x1f\x30\x70"
     host.set(chip, "config", b"\xff" * 64)
-    assert probes.look() != usual
-    probes.close()
+    assert registers.read(Look()) != usual
+    registers.close()
 
 
-def test_a_register_that_is_not_there_is_not_looked_for_at_each_pulse(tmp_path: Path) -> None:
-    probes = Probes()
-    probes.aim([str(tmp_path)])
-    assert probes.look() == [None, None]
+def test_a_register_that_is_not_there_is_not_opened_again_each_time(tmp_path: Path) -> None:
+    registers = RegisterReader()
+    registers.aim([str(tmp_path)])
+    assert registers.read(Look()) == {tmp_path.name: Registers()}
     (tmp_path / "config").write_bytes(b"1f36")
-    assert probes.look() == [None, None]  # an event tells of what is new
+    assert registers.read(Look()) == {tmp_path.name: Registers()}  # an event announces it
 
 
 def test_mx_smi_does_not_count_as_uninstalled(host: FakeHost) -> None:

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from ..resources.pools import Policy
 from .topology import COSTS, Level, Tree
-
-Policy = Literal["compact", "spread", "none"]
-POLICIES: tuple[Policy, ...] = ("compact", "spread", "none")
 
 #: Levels that can be left whole or broken, the one that matters most last.
 _FRAGMENTS = (Level.NUMA_NODE, Level.ROOT_COMPLEX, Level.SWITCH, Level.CARD)

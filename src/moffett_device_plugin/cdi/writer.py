@@ -72,7 +72,7 @@ class SpecWriter:
 
 def _content(snapshot: Snapshot, mounts: tuple[Mount, ...]) -> _Content:
     devices = tuple(
-        (device.id, device.card, device.function.switch, nodes_there(device))
+        (device.id, device.card_id, device.function.switch, nodes_there(device))
         for device in snapshot.devices
     )
     return devices, snapshot.control_nodes, mounts

@@ -15,7 +15,7 @@ from typing import Any
 from ..daemon import Daemon
 from ..deviceplugin.socket_names import check_length
 from ..devices.health.policy import HealthPolicy
-from ..fake_kubelet.kubelet import FakeKubelet, Pod, nodes_given
+from ..fake_kubelet.kubelet import FakeKubelet, Pod, device_paths
 from ..hardware.settings import HardwareSettings
 from ..hardware.simulated import SimulatedNode
 from ..hardware.simulation import build, parse_spec
@@ -148,7 +148,7 @@ class _Demo:
         }
         if len(cards) != 1:
             raise DemoError(f"a pod's 2 SPUs are on {len(cards)} cards")
-        nodes = list(nodes_given(pod.response))
+        nodes = list(device_paths(pod.response))
         self.report(
             "pod-admitted",
             f"Pod inference asked for 2 and got {' and '.join(pod.device_ids)}, both on card "

@@ -1,4 +1,4 @@
-"""`doctor`: is this node fit for SPU pods, and if not, why not."""
+"""`doctor`: whether this node can run SPU pods, and if not, why."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(values: Values, arguments: argparse.Namespace) -> int:
     """0 when nothing fails, 1 when something does. `values` are not used: a variable that
-    keeps the daemon from starting is what the doctor has to tell, not to stumble over."""
-    from ..doctor.checks import all_checks
+    keeps the daemon from starting is a finding, not an error of the doctor."""
+    from ..doctor.checks import ALL_CHECKS
     from ..doctor.examine import examine
     from ..doctor.run import run_checks
     from ..runtime.log import quiet
@@ -53,38 +53,40 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     context = examine(arguments, os.environ, sys.argv[1:])
     # A bundle that goes to standard output has it for itself.
     out = sys.stderr if arguments.bundle == STDOUT else sys.stdout
-    findings = _tell(
-        run_checks(all_checks(context), context), out, as_json=arguments.output == "json"
-    )
+    findings = _print(run_checks(ALL_CHECKS, context), out, as_json=arguments.output == "json")
     if arguments.bundle is not None and not _bundle(context, findings, arguments):
         return 1
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
 
-def _tell(found: Iterator[Finding], out: TextIO, *, as_json: bool) -> list[Finding]:
+def _print(found: Iterator[Finding], out: TextIO, *, as_json: bool) -> list[Finding]:
     from ..doctor import report
 
+    findings: list[Finding] = []
+
+    def noted() -> Iterator[Finding]:
+        for finding in found:
+            findings.append(finding)
+            yield finding
+
     if as_json:
-        findings = list(found)
-        print(report.as_json(findings), file=out)
-        return findings
-    if out.isatty():
+        print(report.as_json(list(noted())), file=out)
+    elif out.isatty():
         from rich.console import Console
 
-        console = Console(file=out, highlight=False)
-        findings = report.draw(found, console)
-        console.print(f"\n{report.summary(findings)}")
-        return findings
-    findings = []
-    for finding in found:
-        print(report.line(finding), file=out, flush=True)
-        findings.append(finding)
-    print(report.summary(findings), file=out)
+        screen = report.Screen(Console(file=out, highlight=False))
+        for finding in report.in_order(noted()):
+            screen.show(finding)
+        print(f"\n{report.summary(findings)}", file=out)
+    else:
+        for finding in report.in_order(noted()):
+            print(report.line(finding), file=out, flush=True)
+        print(report.summary(findings), file=out)
     return findings
 
 
 def _check_bundle(arguments: argparse.Namespace) -> None:
-    """Before anything is looked at: nobody waits for a file that cannot be."""
+    """Before any check: nobody waits for a file that cannot be written."""
     if arguments.bundle is None:
         for flag in ("--log", "--with-serials", "--with-names"):
             if getattr(arguments, flag[2:].replace("-", "_")):
@@ -98,13 +100,13 @@ def _check_bundle(arguments: argparse.Namespace) -> None:
         return
     path = Path(arguments.bundle).absolute()
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigurationError("--bundle", arguments.bundle, "its folder cannot be written to")
+        raise ConfigurationError("--bundle", arguments.bundle, "its directory is not writable")
     if path.exists() and not path.is_file():
-        raise ConfigurationError("--bundle", arguments.bundle, "that is no ordinary file")
+        raise ConfigurationError("--bundle", arguments.bundle, "that is not an ordinary file")
 
 
 def _bundle(context: Context, findings: list[Finding], arguments: argparse.Namespace) -> bool:
-    """Tells what it wrote on standard error: standard output may be JSON."""
+    """Lists what it wrote on standard error: standard output may be JSON."""
     from ..doctor import bundle
     from ..doctor.facts import gather
     from ..doctor.run import start
@@ -120,7 +122,7 @@ def _bundle(context: Context, findings: list[Finding], arguments: argparse.Names
         else:
             members = bundle.write(Path(arguments.bundle).absolute(), files, redact)
     except TimeoutError:
-        print(f"doctor: no bundle: no end after {GATHER_DEADLINE:g} s", file=sys.stderr)
+        print(f"doctor: no bundle: timeout after {GATHER_DEADLINE:g} s", file=sys.stderr)
         return False
     except OSError as error:
         why = error.strerror or error
@@ -138,6 +140,6 @@ def _bundle(context: Context, findings: list[Finding], arguments: argparse.Names
         )
         if left
     ]
-    inside = f"; {' and '.join(kept)} are in it" if kept else ""
-    print(f"nothing secret, by all that is known{inside}: look through it first", file=sys.stderr)
+    inside = f"; {' and '.join(kept)} are kept" if kept else ""
+    print(f"known secrets are removed{inside}: look through it before you send it", file=sys.stderr)
     return True

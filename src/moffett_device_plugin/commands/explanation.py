@@ -17,17 +17,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from ..allocation.allocator import PoolAllocator
-from ..allocation.placement import Placement, Policy, Score, groups, place, score
+from ..allocation.placement import Placement, Score, groups, place, score
 from ..allocation.topology import COSTS, Level, Tree, build_tree, with_cards
 from ..devices.health.reasons import Reason
 from ..devices.state import NodeState
 from ..resources.device_ids import strip_replica
-from ..resources.pools import (
-    DEFAULT_RESOURCE,
-    Resource,
-    ResourcePool,
-    build_pools,
-)
+from ..resources.pools import DEFAULT_RESOURCE, Policy, Resource, ResourcePool, build_pools
 from ..runtime.watchable import Watchable
 
 #: Advertised devices of a pool, and the pods that hold each, as `namespace/pod`.

@@ -59,7 +59,7 @@ def monitor_of(values: Values, intervals: PollIntervals | None = None) -> Monito
 
 async def look_once(monitor: Monitor) -> NodeState:
     """The node as one look at the bus and one run of mx-smi show it."""
-    monitor.rescan()
+    await monitor.rescan()
     await monitor.ask_smi()
     return monitor.state.value
 

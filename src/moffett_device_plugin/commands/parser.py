@@ -83,6 +83,11 @@ def epilog(program: str, examples: Iterable[str], page: str, *, hidden: bool = F
 
 
 def unknown_command(word: str, commands: Sequence[str]) -> str:
+    if word == "conform":
+        return (
+            "there is no command conform: it is a program of its own, device-plugin-conform,"
+            " of the distribution device-plugin-conformance"
+        )
     return f"there is no command {word}" + _hint(
         word, commands, f"; use one of {', '.join(commands)}"
     )

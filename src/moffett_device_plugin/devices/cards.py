@@ -16,7 +16,7 @@ class Card:
 
     `id` is what the kubelet and CDI know it by: "card-" and the bus id of the card's
     own switch, else of its first device. Like a device's id it comes from the bus
-    alone, so it holds while mx-smi is silent and while one of the chips is gone.
+    alone, so it holds while mx-smi is silent and while one of the devices is gone.
     """
 
     id: str
@@ -27,7 +27,7 @@ def cards_of(devices: Iterable[Device]) -> tuple[Card, ...]:
     """Cards in the order of their first device; `devices` come in bus order."""
     members: dict[str, list[Device]] = {}
     for device in devices:
-        members.setdefault(device.card, []).append(device)
+        members.setdefault(device.card_id, []).append(device)
     return tuple(Card(_id(on_card), tuple(on_card)) for on_card in members.values())
 
 

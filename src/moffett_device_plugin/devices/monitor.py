@@ -1,5 +1,5 @@
-"""Keeps the node's state true: looks at the hardware when there is reason to, joins
-what it sees, judges it, and publishes the result."""
+"""Keeps the node's state up to date: looks at the hardware when there is reason to,
+joins what it reports, applies the health rules, and publishes the result."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from ..hardware import Hardware, SmiError
+from ..hardware import Hardware, Look, SmiError
+from ..hardware.reader import OverdueError, Reader
+from ..hardware.types import BusScan
 from ..runtime.counters import Counters
 from ..runtime.watchable import Watchable
 from .health.evaluate import HealthHistories, evaluate
 from .health.policy import HealthPolicy
-from .inventory import Snapshot, observe_bus, observe_silence, observe_smi
+from .inventory import (
+    Snapshot,
+    bus_outline,
+    expire,
+    freeze_cards,
+    observe_bus,
+    observe_overdue,
+    observe_silence,
+    observe_smi,
+)
 from .state import NodeState
-from .transition_log import log_transitions
+from .transition_log import TransitionLog
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +36,21 @@ log = logging.getLogger(__name__)
 class PollIntervals:
     """How often to look, in seconds.
 
-    `pulse`: for what the bus shows without an event (config space, AER counts).
-    `full_scan`: for whatever no event and no pulse told. `smi`: between runs of
-    mx-smi. `smi_at_start`: how long the first run may hold up the first list.
+    `registers`: for what the bus shows without an event (config space, AER counts).
+    `full_scan`: for whatever no event and no register reported. `without_events`: the
+    same where events do not come. `smi`: between runs of mx-smi. `smi_at_start`: how long
+    the first run may hold up the first list. `deadline`: how long a look at the hardware
+    may take. `event_delay`: how much later than a scan an event may come.
     """
 
     registers: float = 0.8
     full_scan: float = 60.0
+    without_events: float = 3.0
     smi: float = 5.0
     smi_at_start: float = 2.0
+    smi_confirm: float = 0.5
+    deadline: float = 2.0
+    event_delay: float = 1.0
 
 
 class Monitor:
@@ -51,79 +69,134 @@ class Monitor:
         self._clock = clock
         self._intervals = intervals
         self._counters = counters or Counters()
-        self.heartbeat: Callable[[str], object] = lambda loop: None  # told of each turn of a loop
+        self.heartbeat: Callable[[str], object] = lambda loop: None  # called in each turn of a loop
+        self._snapshot = Snapshot()  # as in `state`, with the newest ages
         self._histories: HealthHistories = {}
-        self._fingerprint: object = None
+        self._transition_log = TransitionLog(clock)
+        self._reader = Reader()
+        self._looking = asyncio.Lock()
+        self._looks_begun = 0
+        self._registers: object = None
+        self._overdue: dict[str | None, asyncio.Future[Any]] = {}  # by the function's bus ID
         self._blind = False
+        self._events_seen = 0
+        self._events_missed = False
         self._smi_due = asyncio.Event()
         self._evaluate_due = asyncio.Event()
         self._again_at: float | None = None
         self.state: Watchable[NodeState] = Watchable(NodeState())
 
     async def run(self) -> None:
-        self.rescan()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow_events())
-            tasks.create_task(self._poll_registers())
-            tasks.create_task(self._poll_smi())
-            tasks.create_task(self._reevaluate())
-            tasks.create_task(self._settle_anyway())
-
-    def rescan(self) -> None:
-        """One look at the bus, here and now. One that fails for a reason of our own leaves
-        everything as it was seen last, and the next pulse looks again."""
         try:
-            scan = self._hardware.scan()
-        except OSError as error:
-            self._fingerprint = object()
-            self._tell_blind(error)
+            await self.rescan()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow_events())
+                tasks.create_task(self._poll_registers())
+                tasks.create_task(self._poll_smi())
+                tasks.create_task(self._reevaluate())
+                tasks.create_task(self._settle_anyway())
+        finally:
+            self._reader.close()
+
+    async def rescan(self) -> None:
+        """A look at the bus that begins after this call, and its result in `state`. One
+        that fails for a reason of our own leaves everything as it was seen last, and the
+        next poll looks again. Takes little more than the deadline at the most."""
+        wanted = self._looks_begun + 1
+        async with self._looking:
+            if self._looks_begun >= wanted:
+                return  # somebody else's look, which began later than this call
+            self._looks_begun += 1
+            await self._scan()
+
+    async def _scan(self) -> None:
+        self._registers = object()  # unlike anything, until a look has succeeded
+        if None in self._overdue:
             return
-        self._tell_blind(None)
-        self._fingerprint = self._hardware.fingerprint()
-        before = self.state.value.snapshot
-        after = observe_bus(before, scan, self._hardware.sola_version())
+        try:
+            scan, sola = await self._read(self._scan_in_thread)
+        except OverdueError:
+            if None not in self._overdue:
+                await self._scan()  # without the function that does not respond
+            return
+        except OSError as error:
+            self._log_blind(error.strerror)
+            return
+        self._log_blind(None)
+        self._registers = scan.registers
+        before = self._snapshot
+        after = observe_bus(before, scan, sola, self._stuck, self._clock())
         settled = self.state.value.settled or not self._hardware.has_smi
         if _came_up(before, after):
             self._smi_due.set()  # who they are, and whether their firmware is loaded
         self._publish(after, settled=settled)
 
-    def _tell_blind(self, error: OSError | None) -> None:
+    def _scan_in_thread(self, look: Look) -> tuple[BusScan, str | None]:
+        return self._hardware.scan(look), self._hardware.sola_version()
+
+    async def _read(self, call: Callable[[Look], Any]) -> Any:
+        """Raises OverdueError, after it has been noted which device does not respond."""
+        look = Look(skip=self._stuck)
+        try:
+            return await self._reader.read(call, look, self._intervals.deadline)
+        except OverdueError as error:
+            # A second read of the same function that hangs is not about the function.
+            bus_id = None if error.reading in look.skip else error.reading
+            self._overdue[bus_id] = error.ended
+            error.ended.add_done_callback(lambda _: self._overdue.pop(bus_id, None))
+            if bus_id is None:
+                self._log_blind(f"no end after {self._intervals.deadline:g} s")
+            else:
+                self._publish(observe_overdue(self._snapshot, self._stuck))
+            raise
+
+    @property
+    def _stuck(self) -> frozenset[str]:
+        return frozenset(bus_id for bus_id in self._overdue if bus_id is not None)
+
+    def _log_blind(self, error: str | None) -> None:
         """Once when it begins, and once when it is over."""
         if error is not None and not self._blind:
             effect = "the devices stay as they are; the next look follows"
-            log.warning("bus-not-read", extra={"error": error.strerror, "effect": effect})
+            log.warning("bus-not-read", extra={"error": error, "effect": effect})
         elif error is None and self._blind:
-            log.info("bus-read-again")
+            log.info("bus-readable-again")
         self._blind = error is not None
 
     def change(self, policy: HealthPolicy, smi_interval: float) -> None:
-        """Judges by another policy from now on, and asks mx-smi at another pace."""
+        """Applies another policy from now on, and asks mx-smi at another interval."""
         self._policy = policy
         self._intervals = replace(self._intervals, smi=smi_interval)
         self._smi_due.set()
-        self._publish(self.state.value.snapshot)
+        self._publish(self._snapshot)
 
     async def ask_smi(self) -> None:
         """One run of mx-smi, whatever comes of it."""
-        began_at = self.state.value.snapshot.scan
+        began_at = self._snapshot.scan
         if not self._hardware.has_smi:
-            self._publish(observe_silence(self.state.value.snapshot, None), settled=True)
+            self._publish(observe_silence(self._snapshot, None), settled=True)
             return
         self._counters.smi_runs += 1
         try:
             report = await self._hardware.query_smi()
         except SmiError as error:
             self._counters.smi_failures += 1
-            self._publish(observe_silence(self.state.value.snapshot, str(error)), settled=True)
+            self._publish(observe_silence(self._snapshot, str(error)), settled=True)
+            return
+        now = self._clock()
+        after = observe_smi(self._snapshot, report, began_at, now)
+        if after.smi.error is None:
+            self._counters.smi_last_good = now
         else:
-            self._counters.smi_last_good = self._clock()
-            self._publish(observe_smi(self.state.value.snapshot, report, began_at), settled=True)
+            self._counters.smi_failures += 1
+        self._publish(after, settled=True)
 
     # -- the loops ------------------------------------------------------------------
 
     async def _follow_events(self) -> None:
         async for _ in self._hardware.events():
-            self.rescan()
+            self._events_seen += 1
+            await self.rescan()
 
     async def _poll_registers(self) -> None:
         since_scan = 0.0
@@ -131,54 +204,94 @@ class Monitor:
             await asyncio.sleep(self._intervals.registers)
             self.heartbeat("bus")
             since_scan += self._intervals.registers
-            changed = self._hardware.fingerprint() != self._fingerprint
-            if changed or since_scan >= self._intervals.full_scan:
+            scan_after = (
+                self._intervals.without_events if self._events_missed else self._intervals.full_scan
+            )
+            if since_scan >= scan_after or await self._registers_changed():
                 since_scan = 0.0
-                self.rescan()
+                events, before = self._events_seen, self._snapshot
+                await self.rescan()
+                await self._check_events(before, events)
+
+    async def _registers_changed(self) -> bool:
+        """Whether they differ from those of the last scan, or could not be read."""
+        if None in self._overdue:
+            return False
+        async with self._looking:
+            if self._overdue.keys() != self._overdue_in_state():
+                return True
+            try:
+                now = await self._read(self._hardware.registers)
+            except OverdueError:
+                return True
+            return bool(now != self._registers)
+
+    def _overdue_in_state(self) -> set[str | None]:
+        devices = self._snapshot.devices
+        return {device.id for device in devices if device.overdue}
+
+    async def _check_events(self, before: Snapshot, events: int) -> None:
+        """A change that the kernel announces, and that only a scan found, shows that its
+        events do not reach this process."""
+        if self._events_missed or not before.scan:
+            return
+        if bus_outline(before) == bus_outline(self._snapshot):
+            return
+        await asyncio.sleep(self._intervals.event_delay)
+        if events == self._events_seen:
+            self._events_missed = True
+            effect = f"the bus is scanned every {self._intervals.without_events:g} s"
+            log.warning("bus-events-missing", extra={"effect": effect})
 
     async def _poll_smi(self) -> None:
         while True:
             self._smi_due.clear()
             self.heartbeat("mx-smi")
             await self.ask_smi()
+            wait = self._intervals.smi
+            if any(device.missed == 1 for device in self._snapshot.devices):
+                wait = min(wait, self._intervals.smi_confirm)
             try:
-                async with asyncio.timeout(self._intervals.smi):
+                async with asyncio.timeout(wait):
                     await self._smi_due.wait()
             except TimeoutError:
                 pass
 
     async def _reevaluate(self) -> None:
-        """Judges again when time alone can change a verdict."""
+        """Applies the rules again when time alone can change their result."""
         while True:
             try:
                 wait = None if self._again_at is None else max(0, self._again_at - self._clock())
                 async with asyncio.timeout(wait):
                     await self._evaluate_due.wait()
             except TimeoutError:
-                self._publish(self.state.value.snapshot)
+                self._publish(self._snapshot)
             self._evaluate_due.clear()
 
     async def _settle_anyway(self) -> None:
         await asyncio.sleep(self._intervals.smi_at_start)
         if not self.state.value.settled:
-            self._publish(self.state.value.snapshot, settled=True)
+            self._publish(self._snapshot, settled=True)
 
     # -- publishing -----------------------------------------------------------------
 
     def _publish(self, snapshot: Snapshot, *, settled: bool | None = None) -> None:
         before = self.state.value
+        settled = before.settled if settled is None else settled
+        snapshot, expires_at = expire(snapshot, self._clock(), self._intervals.smi)
+        if settled:
+            snapshot = freeze_cards(snapshot)
+        self._snapshot = snapshot
         evaluation = evaluate(snapshot, self._histories, self._policy, self._clock())
         self._histories = evaluation.histories
-        if evaluation.again_at != self._again_at:
-            self._again_at = evaluation.again_at
+        times = [at for at in (evaluation.again_at, expires_at) if at is not None]
+        again_at = min(times, default=None)
+        if again_at != self._again_at:
+            self._again_at = again_at
             self._evaluate_due.set()
-        after = NodeState(
-            snapshot,
-            dict(evaluation.health_statuses),
-            before.settled if settled is None else settled,
-        )
+        after = NodeState(snapshot, dict(evaluation.health_statuses), settled)
         if after != before:
-            log_transitions(before, after)
+            self._transition_log.record(before, after)
             self.state.set(after)
 
 

@@ -1,4 +1,4 @@
-"""The node's state: what all parts of the daemon read, and nobody changes."""
+"""The node's state: what all parts of the daemon read, and none changes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .inventory import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """A snapshot and the verdict on each of its devices, by id.
+    """A snapshot and the health of each of its devices, by ID.
 
-    `settled` is False only at the start, until mx-smi has been heard or given up
-    on: before that, a verdict may still miss what only mx-smi knows.
+    `settled` is False only at the start, until mx-smi has answered or its time is up:
+    before that, what only mx-smi knows is missing.
     """
 
     snapshot: Snapshot = field(default_factory=Snapshot)

@@ -1,4 +1,4 @@
-"""One file with what a bug report needs, and nothing that is secret."""
+"""One file with what a bug report needs, without secrets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from .context import Context
 from .redact import Redactor, stand_ins
 
-#: A shorter name is in too many words.
+#: A shorter name is a part of too many words.
 SHORTEST = 4
+#: Variables that have the name of this host.
+HOST_NAMES = ("HOSTNAME", "NODE_NAME", "SPU_NODE_NAME")
 #: At most so much of one file, and of all of them together, in bytes before packing.
 MAX_FILE = 1024 * 1024
 MAX_ALL = 8 * 1024 * 1024
@@ -31,24 +34,30 @@ class Member:
 
 
 def redactor_for(context: Context, *, with_serials: bool, with_names: bool) -> Redactor:
-    devices = context.state.snapshot.devices
-    serials = {value for d in devices for value in (d.serial, d.uuid) if value}
+    """What is known of secrets: by the node's state and by the settings in effect."""
+    serials = {value for d in context.devices for value in (d.serial, d.uuid) if value}
+    for resource in context.resources:
+        serials |= resource.select.serials | resource.exclude.serials
     names = () if with_names else _names(context)
     return Redactor(frozenset(serials), names, hide_serials=not with_serials)
 
 
 def _names(context: Context) -> tuple[tuple[str, str], ...]:
-    holders = [h for units in context.held.units.values() for hs in units.values() for h in hs]
-    environment = context.place.environment
-    hosts = (
+    holders = [h for ids in context.held.by_resource.values() for hs in ids.values() for h in hs]
+    given = {name: value.text for name, value in context.given.items()}
+    hosts = [
         os.uname().nodename,
-        context.place.read("etc/hostname"),
-        *(environment.get(name) for name in ("HOSTNAME", "NODE_NAME", "SPU_NODE_NAME")),
-    )
+        context.environment.read("etc/hostname"),
+        *(context.environment.variables.get(name) for name in HOST_NAMES),
+        given.get("SPU_NODE_NAME"),
+        urlsplit(given.get("SPU_API_SERVER", "")).hostname,
+    ]
+    # A host's name is written with its domain, and without.
+    hosts += [host.partition(".")[0] for host in hosts if host and not host[0].isdigit()]
     pods = stand_ins("pod", (holder.pod for holder in holders))
     spaces = stand_ins("namespace", (h.namespace for h in holders if h.namespace != "default"))
     containers = stand_ins("container", (holder.container for holder in holders))
-    # A short name is in many words, so it is replaced only where it stands as a whole.
+    # A short name is a part of many words, so it is replaced only where it stands as a whole.
     whole = {
         f"{h.namespace}/{h.pod}": f"{spaces.get(h.namespace, h.namespace)}/{pods[h.pod]}"
         for h in holders
@@ -64,8 +73,8 @@ def _names(context: Context) -> tuple[tuple[str, str], ...]:
 
 
 def write(path: Path, files: Iterable[tuple[str, str]], redact: Redactor) -> Sequence[Member]:
-    """Replaces `path` as a whole, for its owner alone. Raises OSError; then nothing has
-    changed."""
+    """Replaces `path` as a whole, readable for its owner alone. Raises OSError; then
+    nothing has changed."""
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     try:
         with os.fdopen(fd, "wb") as file:

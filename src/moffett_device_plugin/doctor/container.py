@@ -1,4 +1,4 @@
-"""Inside a container: may it use the devices? Its device cgroup decides, and its /dev."""
+"""Inside a container: whether its device cgroup and its /dev let it use the devices."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..allocation.allocate_result import ENV_BUS_IDS
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, warn
+from .findings import Finding, Findings, count, fail, ok, skip
 
-#: Seconds for opening all nodes; a driver may hang in its open.
+ON_HOST = "the doctor runs on the host itself"
+#: Seconds for opening all nodes; a driver may block in its open.
 OPEN_TIMEOUT = 4.0
 _CAP_SYS_ADMIN = 21
-#: Run by a process of its own, which a hanging driver may keep: prints the errno of
+#: Run by a process of its own, which a driver may block: prints the errno of
 #: each open, 0 for one that worked. Nothing is read, written or asked of the driver.
 _OPEN = """
 import json, os, sys
@@ -30,124 +31,112 @@ for path in sys.argv[1:]:
 """
 
 
-def container(context: Context) -> Iterable[Finding]:
-    if not context.place.in_container:
-        return [skipped("the doctor runs on the host itself")]
-    version = cgroup_version(context)
-    privileged = bool(context.place.capabilities >> _CAP_SYS_ADMIN & 1)
+def container(context: Context) -> Findings:
+    if not context.environment.in_container:
+        return skip(ON_HOST)
+    privileged = context.environment.capabilities >> _CAP_SYS_ADMIN & 1
     rights = "privileged" if privileged else "without CAP_SYS_ADMIN"
-    devices = context.place.read("sys/fs/cgroup/devices/devices.list")
-    if version == "v1" and devices is not None:
-        what = "all devices" if devices.startswith("a ") else count(
-            len(devices.splitlines()), "device rule"
-        )  # fmt: skip
-        return [good(f"in a container, {rights}; cgroup v1 allows {what}")]
-    if version == "v1":
-        return [good(f"in a container, {rights}; cgroup v1, its devices.list is not readable")]
-    return [good(f"in a container, {rights}; cgroup {version}, whose device rules are a program")]
+    version = cgroup_version(context)
+    allowed = context.environment.read("sys/fs/cgroup/devices/devices.list")
+    rules = ""
+    if version == "v1" and allowed is not None:
+        every = allowed.startswith("a ")
+        rules = " allows " + (
+            "all devices" if every else count(len(allowed.splitlines()), "device rule")
+        )
+    return ok(f"in a container, {rights}; cgroup {version}{rules}")
 
 
 def cgroup_version(context: Context) -> str:
-    mounts = context.place.read("proc/self/mountinfo") or ""
+    mounts = context.environment.read("proc/self/mountinfo") or ""
     types = {line.partition(" - ")[2].split(" ", 1)[0] for line in mounts.splitlines()}
     if "cgroup" in types:
         return "v1"
     return "v2" if "cgroup2" in types else "unknown"
 
 
-def device_access(context: Context) -> Iterable[Finding]:
+def device_access(context: Context) -> Findings:
     """Opens each node that this container should be able to use."""
-    if context.simulated:
-        return [skipped("simulated devices have no nodes of their own")]
-    if not context.place.in_container:
-        return [skipped("the doctor runs on the host itself: no device cgroup is in the way")]
+    if not context.environment.in_container:
+        return skip(ON_HOST)
     if not context.options.open_nodes:
-        return [skipped("not to be tried (--no-open)")]
+        return skip("not tried (--no-open)")
     wanted = expected_nodes(context)
     if not wanted:
-        return [skipped("there are no device nodes to try")]
-    seen = {path: str(context.on_host(path)) for path in wanted}
-    answers = open_all(list(seen.values()))
-    owner = bool(context.place.environment.get(ENV_BUS_IDS))
+        return skip("no device node to open")
+    visible = {path: str(context.on_host(path)) for path in wanted}
+    results = open_all(list(visible.values()))
+    owner = bool(context.environment.variables.get(ENV_BUS_IDS))
     findings = [
         finding
-        for path, local in seen.items()
-        if (finding := _evaluate(path, answers.get(local), owner=owner)) is not None
+        for path, local in visible.items()
+        if (finding := _evaluate(path, results.get(local), owner=owner)) is not None
     ]
-    return findings or [good(f"{count(len(wanted), 'device node')} can be opened")]
+    return findings or ok(f"{count(len(wanted), 'device node')} can be opened")
 
 
 def expected_nodes(context: Context) -> Sequence[str]:
     """The nodes of all devices; in a pod with SPUs of its own, of those alone."""
-    given = context.place.environment.get(ENV_BUS_IDS, "")
-    own = {part for part in given.split(",") if part}
-    nodes = [
+    own = set(filter(None, context.environment.variables.get(ENV_BUS_IDS, "").split(",")))
+    others = {
         node.host_path
-        for device in context.state.snapshot.devices
-        if device.present and (not own or device.id in own)
+        for device in context.devices
+        if not device.present or (own and device.id not in own)
         for node in device.function.nodes
-    ]
-    nodes += [node.host_path for node in context.state.snapshot.control_nodes]
-    return list(dict.fromkeys(nodes))
+    }
+    return [path for path in context.nodes if path not in others]
 
 
 def open_all(paths: Sequence[str]) -> Mapping[str, int]:
-    """The errno of each open, 0 where it worked; a path whose open hung is missing, and
+    """The errno of each open, 0 where it worked; a path whose open blocks is missing, and
     so are those after it."""
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _OPEN, *paths],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     # Not a context manager, whose end would wait for a process that cannot be killed.
-    try:
-        output, _ = process.communicate(timeout=OPEN_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        output = _what_came(process)
+    output = ""
+    for timeout in (OPEN_TIMEOUT, 1):
+        try:
+            output, _ = process.communicate(timeout=timeout)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
     return dict(json.loads(line) for line in output.splitlines() if line.endswith("]"))
 
 
-def _what_came(process: subprocess.Popen[str]) -> str:
-    try:
-        return process.communicate(timeout=1)[0]
-    except subprocess.TimeoutExpired:
-        return ""
+_DMESG = "look at the kernel's log (dmesg)"
+#: What an error of open means, and what to do about it in a container with devices.
+_ERRORS: Mapping[int, tuple[str, str]] = {
+    errno.EPERM: (
+        "the container's device cgroup does not allow it",
+        "restart the pod: its cgroup lost a device that it was given; see char-links",
+    ),
+    errno.EACCES: (
+        "the node's permissions, or SELinux, do not allow it",
+        "run as root or with the node's group; with SELinux, setsebool -P container_use_devices on",
+    ),
+    errno.ENXIO: (
+        "the driver has no device behind the node",
+        "the node is from before a reboot of the card: restart the pod; on the host, check udev"
+        " and the kernel's log",
+    ),
+    errno.ENOENT: (
+        "no such node in this container's /dev",
+        "restart the pod: its /dev was made when it started",
+    ),
+}
 
 
 def _evaluate(path: str, number: int | None, *, owner: bool) -> Finding | None:
     """`owner` is whether this container was given devices: only then must it work."""
-    if number in (0, errno.EBUSY):  # taken by somebody, so it may be opened
+    if number in (0, errno.EBUSY):  # in use, so it may be opened
         return None
     if number is None:
-        text = "opening it hangs: the driver does not answer"
-        return fail(text, "look at the kernel's log (dmesg); reboot the card", path)
-    found = f"{os.strerror(number)} ({errno.errorcode.get(number, number)})"
-    match number:
-        case errno.EPERM:
-            text = f"{found}: the container's device cgroup does not allow it"
-            if not owner:
-                needless = "nothing in the plugin's own pod, which opens no device"
-                return warn(text, f"{needless}; in others, ask for moffett.ai/spu", path)
-            remedy = "restart the pod: its cgroup does not have the devices that it was given"
-            return fail(text, remedy, path)
-        case errno.EACCES:
-            return fail(
-                f"{found}: the node's own permissions, or SELinux, forbid it",
-                "run as root or with the node's group; with SELinux, setsebool -P"
-                " container_use_devices on",
-                path,
-            )
-        case errno.ENXIO | errno.ENODEV:
-            return fail(
-                f"{found}: the driver has no device behind the node",
-                "it is left over from before the card was rebooted: restart the pod; on the host,"
-                " look at udev and the kernel's log",
-                path,
-            )
-        case errno.ENOENT:
-            text = f"{found}: this container's /dev has no such node"
-            if not owner:
-                needless = "nothing in the plugin's own pod, which takes nodes from sysfs"
-                return warn(text, needless, path)
-            return fail(text, "restart the pod: its /dev is as old as the pod is", path)
-    return fail(found, "look at the kernel's log (dmesg)", path)
+        return fail("open blocks: the driver does not respond", f"{_DMESG}; reboot the card", path)
+    error = os.strerror(number)
+    if not owner and number in (errno.EPERM, errno.ENOENT):
+        return ok(f"not given to this container ({error}): the plugin's own pod needs none", path)
+    meaning, remedy = _ERRORS.get(errno.ENXIO if number == errno.ENODEV else number, ("", _DMESG))
+    text = f"{error} ({errno.errorcode.get(number, number)})"
+    return fail(f"{text}: {meaning}" if meaning else text, remedy, path)

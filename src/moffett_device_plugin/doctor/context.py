@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..devices.health.policy import HealthPolicy
+from ..devices.inventory import Device
 from ..devices.state import NodeState
+from ..hardware.resolve import HostRoot
 from ..hardware.settings import HardwareSettings
 from ..podresources.client import SOCKET
 from ..resources.conflicts import mark_conflicts
@@ -22,14 +24,14 @@ from .holders import Held
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where this process runs. `root` is its own root directory, for tests another."""
+    """Where this process runs. `root` is its own root directory, in tests another."""
 
     root: Path = Path("/")
-    environment: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     uid: int = 0
 
     def read(self, path: str) -> str | None:
-        """A file's text, without the space around it; None when it cannot be read."""
+        """A file's text without surrounding space; None when it cannot be read."""
         try:
             return (self.root / path.lstrip("/")).read_text(errors="replace").strip()
         except OSError:
@@ -37,11 +39,11 @@ class Environment:
 
     @property
     def in_container(self) -> bool:
-        """By what container runtimes leave behind; a root of its own on overlayfs too."""
+        """By the files of container runtimes, or a root file system on overlayfs."""
         marks = (".dockerenv", "run/.containerenv")
         if any((self.root / mark).exists() for mark in marks):
             return True
-        if self.environment.get("KUBERNETES_SERVICE_HOST"):
+        if self.variables.get("KUBERNETES_SERVICE_HOST"):
             return True
         return bool(re.search(r" / / \S+ .*- overlay ", self.read("proc/self/mountinfo") or ""))
 
@@ -66,42 +68,61 @@ class Options:
 class Context:
     """All that is known before the first check.
 
-    `state_error` says why `state` is not all that it should be. `wrong_settings` are
-    what variables or the configuration file say that cannot be; defaults are used in
-    their place. `given` has every setting by its variable, and where it comes from.
+    `state_error` says why `state` is incomplete. `smi_seconds` is how long the run of mx-smi
+    took. `wrong_settings` are the values of variables or the configuration file that are
+    not valid; defaults are used in their place. `given` has every setting by its variable,
+    and where it comes from. `by_labels`: parts of the file are for nodes with certain labels,
+    which are not known here. `arguments` are the doctor's own.
     """
 
     hardware: HardwareSettings
     policy: HealthPolicy
     kubelet_dir: Path
-    pod_resources: Path = SOCKET
+    pod_resources: Path | None = SOCKET
     resources: tuple[Resource, ...] = (Resource(),)
     device_list_strategy: DeviceListStrategy = field(default_factory=DeviceListStrategy)
     cdi_dir: Path = Path("/var/run/cdi")
     state: NodeState = field(default_factory=NodeState)
     state_error: str | None = None
+    smi_seconds: float = 0.0
     held: Held = field(default_factory=Held)
-    place: Environment = field(default_factory=Environment)
+    environment: Environment = field(default_factory=Environment)
     options: Options = Options()
     wrong_settings: tuple[ConfigurationError, ...] = ()
     given: Mapping[str, RawValue] = field(default_factory=dict)
-    by_labels: bool = False  # parts of the file hold for some labels, which are not known
-    arguments: Sequence[str] = ()  # what the doctor itself was given
+    by_labels: bool = False
+    arguments: Sequence[str] = ()
 
     @property
     def simulated(self) -> bool:
         return bool(self.hardware.simulate)
 
     @property
+    def devices(self) -> tuple[Device, ...]:
+        return self.state.snapshot.devices
+
+    @property
+    def present(self) -> tuple[Device, ...]:
+        """The devices that are on the bus."""
+        return tuple(device for device in self.devices if device.present)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The device nodes of all devices and those that all share, by their host paths."""
+        own = [node for device in self.devices for node in device.function.nodes]
+        nodes = (*own, *self.state.snapshot.control_nodes)
+        return tuple(dict.fromkeys(node.host_path for node in nodes))
+
+    @property
     def sys(self) -> Path:
         return self.hardware.host_root / "sys"
 
     def on_host(self, path: str) -> Path:
-        """Where a path of the host's is seen from here."""
-        return self.hardware.host_root / path.lstrip("/")
+        """Where a path of the host's is visible here, its links followed on the host."""
+        return HostRoot(self.hardware.host_root).see(path)
 
     def pools(self) -> tuple[ResourcePool, ...]:
         """What should be advertised now, as the daemon would."""
-        device_ids = DeviceIds(self.state.snapshot.devices)
         pools, _ = build_pools(self.state, self.resources)
-        return tuple(mark_conflicts(pool, self.held.units, device_ids) for pool in pools)
+        ids = DeviceIds(self.devices)
+        return tuple(mark_conflicts(pool, self.held.by_resource, ids) for pool in pools)

@@ -1,4 +1,4 @@
-"""From settings to a site: the first look at the node, within a deadline."""
+"""From settings to a context: one look at the node, within a deadline."""
 
 from __future__ import annotations
 
@@ -11,68 +11,66 @@ from dataclasses import replace
 
 from ..devices.monitor import Monitor
 from ..hardware.factory import create_hardware
-from ..podresources.client import SOCKET
 from ..resources.device_list_strategy import DeviceListStrategy
 from ..resources.pools import Resource
 from ..runtime.errors import ConfigurationError
-from ..settings.options import CONFIG_OPTION, FILE_OPTIONS, RESOURCE_OPTIONS, SERVE_OPTIONS, Values
+from ..settings.options import FILE_OPTIONS, OPTIONS, Values, check_variables
 from ..settings.settings import hardware_settings, health_policy, resources
 from .context import Context, Environment, Options
 from .holders import Held, ask_holders, socket_of
 from .run import start
 
-ALL_OPTIONS = (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS)
-#: Seconds for one look at the bus.
-LOOK_DEADLINE = 5.0
+#: Seconds for one scan of the bus, and for the kubelet's list of pods.
+SCAN_DEADLINE = 5.0
 HOLDERS_DEADLINE = 5.0
-_KUBELET_DIR, _NODE_NAME, _STRATEGIES, _CDI_DIR = (
-    next(option for option in SERVE_OPTIONS if option.flag == flag)
-    for flag in ("--kubelet-dir", "--node-name", "--device-list-strategy", "--cdi-dir")
-)
+#: mx-smi may be run in several forms until it understands one.
+SMI_RUNS = 6
 
 
 def examine(
     arguments: argparse.Namespace, environment: Mapping[str, str], words: Sequence[str]
 ) -> Context:
-    """Raises ConfigurationError for a wrong flag. What else is wrong becomes a finding:
-    it is what keeps the daemon from starting, and the doctor must not share its fate."""
+    """Raises ConfigurationError for a wrong flag. Any other wrong setting becomes a
+    finding: the daemon does not start with it, and the doctor has to."""
     wrong: list[ConfigurationError] = []
     values = _right_variables(arguments, environment, wrong)
     values, by_labels = _with_file(values, wrong)
     try:
-        offered = resources(values)
+        configured = resources(values)
     except ConfigurationError as error:
         wrong.append(error)
-        offered = (Resource(),)
+        configured = (Resource(),)
     context = Context(
         hardware=hardware_settings(values),
         policy=health_policy(values),
-        kubelet_dir=values[_KUBELET_DIR],
-        pod_resources=socket_of(values) or SOCKET,
-        resources=offered,
-        device_list_strategy=DeviceListStrategy(values[_STRATEGIES]),
-        cdi_dir=values[_CDI_DIR],
-        place=Environment(environment=dict(environment), uid=os.geteuid()),
+        kubelet_dir=values["--kubelet-dir"],
+        pod_resources=socket_of(values),
+        resources=configured,
+        device_list_strategy=DeviceListStrategy(values["--device-list-strategy"]),
+        cdi_dir=values["--cdi-dir"],
+        environment=Environment(variables=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),
         wrong_settings=tuple(wrong),
-        given={option.env: values.given(option) for option in ALL_OPTIONS},
+        given={option.env: values.given(option) for option in OPTIONS.values()},
         by_labels=by_labels,
         arguments=words,
     )
-    return _looked_at(context)
+    return _examined(context)
 
 
 def _right_variables(
-    arguments: argparse.Namespace,
-    environment: Mapping[str, str],
-    wrong: list[ConfigurationError],
+    arguments: argparse.Namespace, environment: Mapping[str, str], wrong: list[ConfigurationError]
 ) -> Values:
-    """The values without the variables that cannot be."""
+    """The values without the variables that are not valid."""
     right = dict(environment)
-    for option in ALL_OPTIONS:
+    try:
+        check_variables(environment)
+    except ConfigurationError as error:
+        wrong.append(error)
+    for option in OPTIONS.values():
         values = Values(arguments, right)
         if values.override(option) is None:
-            continue  # what a default means can depend on other settings
+            continue  # the meaning of a default can depend on other settings
         try:
             values[option]
         except ConfigurationError as error:
@@ -84,8 +82,8 @@ def _right_variables(
 
 
 def _with_file(values: Values, wrong: list[ConfigurationError]) -> tuple[Values, bool]:
-    """The values over the configuration file, if there is one and it is right."""
-    path = values[CONFIG_OPTION]
+    """The values over the configuration file, if there is one and it is valid."""
+    path = values["--config"]
     if path is None:
         return values, False
     from ..settings.load import read
@@ -94,32 +92,37 @@ def _with_file(values: Values, wrong: list[ConfigurationError]) -> tuple[Values,
     try:
         file = read(path)
         file.check(values)
-        here = file.values(values, NodeFacts(values[_NODE_NAME]))
+        here = file.values(values, NodeFacts(values["--node-name"]))
         for option in FILE_OPTIONS:
-            here[option]  # which looks at this node, for directories
+            here[option]  # which checks that directories exist
     except ConfigurationError as error:
         wrong.append(error)
         return values, False
     return here, file.needs_labels
 
 
-def _looked_at(context: Context) -> Context:
-    """With the node's state, and who holds its devices, as far as they can be had."""
+def _examined(context: Context) -> Context:
+    """With the node's state and the holders of its devices, as far as they are available."""
     asked = start(lambda: asyncio.run(ask_holders(context.pod_resources)), HOLDERS_DEADLINE)
     monitor = Monitor(create_hardware(context.hardware), context.policy, time.monotonic)
     error: str | None = None
+    seconds = 0.0
     try:
-        start(monitor.rescan, LOOK_DEADLINE).result()
+        start(lambda: asyncio.run(monitor.rescan()), SCAN_DEADLINE).result()
     except TimeoutError:
-        error = f"a look at the bus ({context.sys}) did not end in {LOOK_DEADLINE:g} s"
+        error = f"a scan of the bus ({context.sys}) did not end in {SCAN_DEADLINE:g} s"
     else:
-        # As many runs as it may take to find out how it wants to be asked.
+        began = time.monotonic()
+        deadline = SMI_RUNS * context.hardware.smi_timeout
         try:
-            start(lambda: asyncio.run(monitor.ask_smi()), 6 * context.hardware.smi_timeout).result()
+            start(lambda: asyncio.run(monitor.ask_smi()), deadline).result()
         except TimeoutError:
-            error = "mx-smi did not come to an end"
+            error = f"mx-smi did not end in {deadline:g} s"
+        seconds = time.monotonic() - began
     try:
         held = asked.result()
     except TimeoutError:
-        held = Held(why_not="no answer in time")
-    return replace(context, state=monitor.state.value, state_error=error, held=held)
+        held = Held(why_not="timeout")
+    return replace(
+        context, state=monitor.state.value, state_error=error, smi_seconds=seconds, held=held
+    )

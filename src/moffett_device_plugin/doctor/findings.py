@@ -1,11 +1,11 @@
-"""What a check has to say."""
+"""What a check reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from .context import Context
@@ -21,48 +21,56 @@ class Level(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Finding:
     """`found` is one sentence for people; `remedy` says what to do about it, and is
-    empty where there is nothing to do. `check` never changes its meaning; `subject` is
-    the device, socket or the like that it is about, when it is about one of several."""
+    empty where there is nothing to do. `check` never changes its meaning; `subjects` are
+    the devices, sockets or the like that it is about, when it is about some of several."""
 
     level: Level
     found: str
     remedy: str = ""
-    subject: str = ""
+    subjects: tuple[str, ...] = ()
     check: str = ""
     layer: str = ""
 
 
-def good(found: str, subject: str = "") -> Finding:
-    return Finding(Level.PASS, found, subject=subject)
+def ok(found: str, *subjects: str) -> Finding:
+    return Finding(Level.PASS, found, subjects=subjects)
 
 
-def warn(found: str, remedy: str, subject: str = "") -> Finding:
-    return Finding(Level.WARN, found, remedy, subject)
+def warn(found: str, remedy: str, *subjects: str) -> Finding:
+    return Finding(Level.WARN, found, remedy, subjects)
 
 
-def fail(found: str, remedy: str, subject: str = "") -> Finding:
-    return Finding(Level.FAIL, found, remedy, subject)
+def fail(found: str, remedy: str, *subjects: str) -> Finding:
+    return Finding(Level.FAIL, found, remedy, subjects)
 
 
-def skipped(why: str, remedy: str = "", subject: str = "") -> Finding:
-    return Finding(Level.SKIP, why, remedy, subject)
+def skip(why: str, remedy: str = "", *subjects: str) -> Finding:
+    return Finding(Level.SKIP, why, remedy, subjects)
+
+
+Findings = Finding | Iterable[Finding]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`look` yields one finding or more, and must not change anything. `deadline` is in
-    seconds; None for the default."""
+    """`look` finds one thing or more, and must not change anything. `deadline` is in
+    seconds. `needs`: it is skipped on a node without devices, or whose devices have no
+    nodes because they are simulated."""
 
     name: str
     layer: str
-    look: Callable[[Context], Iterable[Finding]]
-    deadline: float | None = None
+    look: Callable[[Context], Findings]
+    deadline: float = 5.0
+    needs: Literal["", "devices", "nodes"] = ""
 
 
-def worst(findings: Iterable[Finding]) -> Level:
-    order = (Level.FAIL, Level.WARN, Level.PASS, Level.SKIP)
-    levels = {finding.level for finding in findings}
-    return next((level for level in order if level in levels), Level.SKIP)
+def folded(findings: Iterable[Finding]) -> Sequence[Finding]:
+    """One finding for each cause, with all its subjects, in the order of the first."""
+    subjects: dict[Finding, tuple[str, ...]] = {}
+    for finding in findings:
+        cause = replace(finding, subjects=())
+        subjects[cause] = subjects.get(cause, ()) + finding.subjects
+    return [replace(cause, subjects=about) for cause, about in subjects.items()]
 
 
 def some(items: Iterable[str], most: int = 4) -> str:

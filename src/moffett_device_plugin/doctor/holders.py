@@ -9,29 +9,24 @@ from pathlib import Path
 from ..devices.inventory import Snapshot
 from ..podresources.client import SOCKET, Holder, Holders, PodResourcesError, list_holders
 from ..resources.device_ids import DeviceIds
-from ..settings.options import SERVE_OPTIONS, Values
-
-KUBELET_DIR, POD_RESOURCES = (
-    next(option for option in SERVE_OPTIONS if option.flag == flag)
-    for flag in ("--kubelet-dir", "--pod-resources-socket")
-)
+from ..settings.options import OPTIONS, Values
 
 
 def socket_of(values: Values) -> Path | None:
-    """The pod-resources socket that was named, else the one beside the kubelet's plugin
-    directory: a kubelet with another --root-dir has both elsewhere."""
-    if values.given(POD_RESOURCES).origin != "default":
-        path: Path | None = values[POD_RESOURCES]
+    """The pod-resources socket that was set, else the one beside the kubelet's plugin
+    directory: a kubelet with another --root-dir has both elsewhere. None for not asking."""
+    if values.given(OPTIONS["--pod-resources-socket"]).origin != "default":
+        path: Path | None = values["--pod-resources-socket"]
         return path
-    return Path(values[KUBELET_DIR]).parent / "pod-resources" / SOCKET.name
+    return Path(values["--kubelet-dir"]).parent / "pod-resources" / SOCKET.name
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Holders as the kubelet lists them, by resource and unit; `why_not` says in one
-    line why that is not known."""
+    """Holders as the kubelet lists them, by resource and id of the advertised device;
+    `why_not` says in one line why that is not known."""
 
-    units: Holders = field(default_factory=dict)
+    by_resource: Holders = field(default_factory=dict)
     why_not: str | None = None
 
     @property
@@ -40,21 +35,20 @@ class Held:
 
 
 def by_device(held: Held, snapshot: Snapshot) -> Mapping[str, tuple[Holder, ...]]:
-    """The holders of each device by its id: those of its own unit, of its card, and of
-    replicas of either. Whatever the resource is called: no other's unit has these ids."""
-    return DeviceIds(snapshot.devices).holders(held.units)
+    """The holders of each device by its id, whatever resource they hold it as."""
+    return DeviceIds(snapshot.devices).holders(held.by_resource)
 
 
 def strays(
     held: Held, snapshot: Snapshot, resources: Iterable[str]
 ) -> Mapping[str, tuple[Holder, ...]]:
-    """Units of these resources that are none of this node's, and who holds them."""
+    """Ids under these resources that are none of this node's, and who holds them."""
     ids = DeviceIds(snapshot.devices)
     return {
-        unit_id: holders
+        id: holders
         for resource in resources
-        for unit_id, holders in held.units.get(resource, {}).items()
-        if not ids.behind(unit_id)
+        for id, holders in held.by_resource.get(resource, {}).items()
+        if not ids.behind(id)
     }
 
 

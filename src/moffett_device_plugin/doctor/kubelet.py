@@ -1,72 +1,70 @@
-"""The kubelet: its directory, its socket, and room to write."""
+"""The kubelet: its directory, its socket, room to write, and the sockets of plugins."""
 
 from __future__ import annotations
 
 import os
 import socket
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..api import KUBELET_SOCKET
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, warn
+from .findings import Findings, count, fail, ok, skip, warn
 
 #: Less free than this, and the kubelet soon fails to write its checkpoint.
 LEAST_FREE = 32 * 1024 * 1024
 CONNECT_TIMEOUT = 2.0
 _MOUNT = "mount the host's /var/lib/kubelet/device-plugins, as the manifests do"
+_KUBELET = "on the host: systemctl status kubelet"
 
 
-def directory(context: Context) -> Iterable[Finding]:
+def directory(context: Context) -> Findings:
     folder = context.kubelet_dir
     try:
         status = folder.stat()
     except FileNotFoundError:
-        return [
-            fail(
-                f"{folder} is not there",
-                f"in a container: {_MOUNT}; on the host: is a kubelet installed, and is its"
-                " --root-dir another (then set --kubelet-dir)?",
-            )
-        ]
+        return fail(
+            f"{folder} does not exist",
+            f"in a container: {_MOUNT}; on the host: install a kubelet, or set --kubelet-dir"
+            " to where it is",
+        )
     except OSError as error:
-        remedy = "run the doctor as root, as the daemon runs"
-        return [fail(f"{folder}: {error.strerror}", remedy)]
+        return fail(f"{folder}: {error.strerror}", "run the doctor as root, as the daemon runs")
     if not stat.S_ISDIR(status.st_mode):
-        return [fail(f"{folder} is not a directory", "name the directory with --kubelet-dir")]
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
-        why = "it is mounted read-only" if read_only else f"user {os.geteuid()} may not write there"
-        remedy = "mount it writable (no readOnly: true)" if read_only else "run it as root"
-        return [fail(f"{folder}: {why}, so that the plugin cannot make its socket", remedy)]
-    return [good(f"{folder} is there and can be written to")]
+        return fail(f"{folder} is not a directory", "set --kubelet-dir to the directory")
+    if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return ok(f"{folder} is writable")
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        why, remedy = "mounted read-only", "mount it writable (no readOnly: true)"
+    else:
+        why, remedy = f"not writable for user {os.geteuid()}", "run it as root"
+    return fail(f"{folder} is {why}: the plugin cannot make its socket", remedy)
 
 
-def kubelet_socket(context: Context) -> Iterable[Finding]:
+def kubelet_socket(context: Context) -> Findings:
     path = context.kubelet_dir / KUBELET_SOCKET
     if not context.kubelet_dir.is_dir():
-        return [skipped(f"there is no {context.kubelet_dir}")]
+        return skip(f"{context.kubelet_dir} does not exist")
     error = connect_error(path)
-    if error is None:
-        return [good(f"somebody listens on {path}")]
     match error:
+        case None:
+            return ok(f"a kubelet listens on {path}")
         case FileNotFoundError():
             remedy = (
-                "on the host: systemctl status kubelet (it makes its socket 5 to 7 s after its"
-                f" start); in a container, the mount can be of another directory: {_MOUNT}"
+                f"{_KUBELET} (it makes its socket 5 to 7 s after its start); in a container, the"
+                f" wrong directory can be mounted: {_MOUNT}"
             )
         case ConnectionRefusedError():
-            remedy = "the kubelet has ended and left it behind: systemctl status kubelet"
+            remedy = f"the kubelet has ended, its socket remains; {_KUBELET}"
         case PermissionError():
             remedy = "run it as root; with SELinux, as privileged or with a type that may connect"
         case _:
             remedy = "look at the kubelet's log on the host"
-    return [fail(f"{path}: {error.strerror or error}", remedy)]
+    return fail(f"{path}: {error.strerror or error}", remedy)
 
 
 def connect_error(path: Path) -> OSError | None:
-    """Connects and hangs up; None when somebody listened."""
+    """Connects and closes; None when a process listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         probe.settimeout(CONNECT_TIMEOUT)
         try:
@@ -76,44 +74,42 @@ def connect_error(path: Path) -> OSError | None:
     return None
 
 
-def disk(context: Context) -> Iterable[Finding]:
+def disk(context: Context) -> Findings:
     """A full disk: no sockets, and a checkpoint that the kubelet cannot write."""
     try:
         free = os.statvfs(context.kubelet_dir)
     except OSError as error:
-        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
+        return skip(f"{context.kubelet_dir}: {error.strerror}")
     room = free.f_bavail * free.f_frsize
-    remedy = "make room on the host: without it the kubelet can write no checkpoint"
+    text = f"{room >> 20} MiB are left on the disk of {context.kubelet_dir}"
+    remedy = "free space on the host: without it the kubelet cannot write its checkpoint"
     if free.f_files and not free.f_favail:
-        return [fail(f"no inode is left for {context.kubelet_dir}", remedy)]
-    if not room:
-        return [fail(f"the disk of {context.kubelet_dir} is full", remedy)]
-    mib = room // (1024 * 1024)
+        return fail(f"no inode is left for {context.kubelet_dir}", remedy)
     if room < LEAST_FREE:
-        return [warn(f"{mib} MiB are left on the disk of {context.kubelet_dir}", remedy)]
-    return [good(f"{mib} MiB are left on the disk of {context.kubelet_dir}")]
+        return (warn if room else fail)(text, remedy)
+    return ok(text)
 
 
-def stale_sockets(context: Context) -> Iterable[Finding]:
+def stale_sockets(context: Context) -> Findings:
     """Sockets of plugins that have ended. A kubelet removes them when it starts."""
-    try:
-        found = sockets_in(context.kubelet_dir)
-    except OSError as error:
-        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
-    others = [path for path in found if path.name != KUBELET_SOCKET]
-    stale = [p for p in others if isinstance(connect_error(p), ConnectionRefusedError)]
-    if stale:
-        return [
-            warn(
-                "nobody listens on it: its plugin was killed or is restarting",
-                "nothing if that plugin comes back; the kubelet removes it at its next start",
-                path.name,
-            )
-            for path in stale
-        ]
-    return [good(f"{count(len(others), 'plugin socket')}, none of them left behind")]
+    found = sockets_in(context.kubelet_dir)
+    findings = [
+        warn(
+            "no process listens: its plugin was killed or is restarting",
+            "none if that plugin returns; the kubelet removes it at its next start",
+            path.name,
+        )
+        for path in found
+        if isinstance(connect_error(path), ConnectionRefusedError)
+    ]
+    if findings or not found:
+        return findings or skip("no plugin socket")
+    return ok(f"{count(len(found), 'plugin socket')}, each with a listener")
 
 
 def sockets_in(folder: Path) -> list[Path]:
-    """By name. Raises OSError."""
-    return sorted(path for path in folder.iterdir() if path.is_socket())
+    """Those of plugins, by name; none where the directory cannot be read."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.name != KUBELET_SOCKET and p.is_socket())
+    except OSError:
+        return []

@@ -1,11 +1,11 @@
-"""Our plugin as the kubelet meets it: its sockets, its answers, its registration."""
+"""The plugin as the kubelet sees it: its sockets, its responses, its registration."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -17,7 +17,7 @@ from ..grpc.client import Channel
 from ..grpc.messages import StatusError
 from ..resources.pools import DEFAULT_RESOURCE
 from .context import Context
-from .findings import Finding, count, fail, good, skipped, some, warn
+from .findings import Finding, Findings, count, fail, ok, skip, some, warn
 from .kubelet import connect_error, sockets_in
 
 CALL_TIMEOUT = 2.0
@@ -25,62 +25,49 @@ _LOG = "look at the daemon's log (kubectl logs) for waiting-for-kubelet"
 
 
 def expected_names(context: Context) -> tuple[str, ...]:
-    """What this node advertises, as far as its configuration tells; sorted."""
+    """What this node advertises, as far as its configuration says; sorted."""
     names = {pool.name for pool in context.pools()}
     names |= {resource.name for resource in context.resources if resource.name is not None}
     return tuple(sorted(names))
 
 
-def plugin(context: Context) -> Iterable[Finding]:
-    """One living copy for each resource, and it answers as the kubelet would ask."""
-    try:
-        sockets = sockets_in(context.kubelet_dir)
-    except OSError as error:
-        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
+def plugin(context: Context) -> Findings:
+    """One instance for each resource, and it responds as the kubelet would call it."""
+    sockets = sockets_in(context.kubelet_dir)
     findings: list[Finding] = []
     for name in expected_names(context):
         own = [path for path in sockets if path.name.startswith(socket_prefix(name))]
-        alive = [path for path in own if connect_error(path) is None]
-        if not alive:
-            findings.append(_absent(name, context, dead=len(own)))
-            continue
-        copies = sorted({instance_of(path.name) for path in alive})
-        if len(copies) > 1:
+        live = [path for path in own if connect_error(path) is None]
+        instances = sorted({instance_of(path.name) for path in live})
+        if len(instances) > 1:
+            text = f"{len(instances)} instances of the plugin serve it: {some(instances)}"
+            remedy = "none during a rolling update; otherwise delete the extra DaemonSet"
+            findings.append(warn(text, remedy, name))
+        findings += [_call(name, path, context) for path in live]
+        if not live:
             findings.append(
-                warn(
-                    f"{len(copies)} copies of the plugin serve it: {some(copies)}",
-                    "nothing during a rolling update; else delete the DaemonSet that is too many",
+                fail(
+                    "no plugin serves it" + (f" ({len(own)} socket(s) remain)" if own else ""),
+                    "check that the DaemonSet's pod runs on this node (kubectl get pods -o wide)"
+                    f" with the same --resource-name and --kubelet-dir; {_LOG}",
                     name,
                 )
             )
-        findings += [_answer(name, path, context) for path in alive]
-    return findings or [skipped("no resource is configured")]
+    return findings
 
 
-def _absent(name: str, context: Context, dead: int) -> Finding:
-    if not context.state.snapshot.devices:
-        return skipped("a node without cards advertises nothing", subject=name)
-    text = "no plugin serves it" + (f" ({count(dead, 'dead socket')})" if dead else "")
-    return fail(
-        text,
-        "is the DaemonSet's pod running on this node (kubectl get pods -o wide)? If it is,"
-        " does it have the same --resource-name and --kubelet-dir? " + _LOG,
-        name,
-    )
-
-
-def _answer(name: str, path: Path, context: Context) -> Finding:
+def _call(name: str, path: Path, context: Context) -> Finding:
     began = time.monotonic()
     try:
         text = asyncio.run(_ask(path, listed=context.options.list_and_watch))
     except (OSError, StatusError, DecodeError, TimeoutError) as error:
         return fail(
-            f"{path.name} does not answer: {str(error) or 'no answer in time'}",
-            "look at the daemon's log and restart its pod; if it comes back, report it",
+            f"{path.name} does not respond: {str(error) or 'timeout'}",
+            "look at the daemon's log and restart its pod; if it happens again, report it",
             name,
         )
     took = (time.monotonic() - began) * 1000
-    return good(f"{path.name} answers in {took:.0f} ms: {text}", name)
+    return ok(f"{path.name} responds in {took:.0f} ms: {text}", name)
 
 
 async def _ask(path: Path, *, listed: bool) -> str:
@@ -90,116 +77,94 @@ async def _ask(path: Path, *, listed: bool) -> str:
         empty = pb.Empty().SerializeToString()
         raw = await channel.unary(api.GET_OPTIONS, empty, CALL_TIMEOUT)
         options = pb.DevicePluginOptions.FromString(raw)
-        wanted = [
-            what
-            for what, on in (
-                ("GetPreferredAllocation", options.get_preferred_allocation_available),
-                ("PreStartContainer", options.pre_start_required),
-            )
-            if on
-        ]
-        text = f"it wants {' and '.join(wanted) or 'no optional call'}"
+        calls = ["GetPreferredAllocation"] * options.get_preferred_allocation_available + [
+            "PreStartContainer"
+        ] * options.pre_start_required
+        text = f"optional calls: {' and '.join(calls) or 'none'}"
         if listed:
             raw = await channel.unary(api.LIST_AND_WATCH, empty, CALL_TIMEOUT)
             devices = pb.ListAndWatchResponse.FromString(raw).devices
             healthy = sum(device.health == api.HEALTHY for device in devices)
-            text += f", and lists {count(len(devices), 'unit')}, {healthy} healthy"
+            text += f"; lists {count(len(devices), 'device')}, {healthy} healthy"
     return text
 
 
-def registration(context: Context) -> Iterable[Finding]:
-    """What the kubelet wrote down of our resources, against what they should be."""
+def registration(context: Context) -> Findings:
+    """What the kubelet recorded of our resources, against what they should be."""
     path = context.kubelet_dir / api.KUBELET_CHECKPOINT
-    if not context.state.snapshot.devices:
-        return [skipped("a node without cards advertises nothing")]
     try:
-        known = registered_units(path.read_bytes())
+        registered = registered_devices(path.read_bytes())
     except FileNotFoundError:
-        return [skipped(f"the kubelet has no {path.name}: no plugin has registered yet", _LOG)]
+        return skip(f"no {path.name}: no plugin has registered yet", _LOG)
     except PermissionError:
-        return [skipped(f"{path}: it is for root only", "run the doctor as root")]
+        return skip(f"{path}: only root can read it", "run the doctor as root")
     except (OSError, ValueError) as error:
         remedy = "a damaged checkpoint: delete it and restart the kubelet"
-        return [warn(f"{path}: {error}", remedy)]
+        return warn(f"{path}: {error}", remedy)
     findings: list[Finding] = []
     for pool in context.pools():
-        healthy = {unit.id for unit in pool.advertised() if unit.healthy}
-        every = {unit.id for unit in pool.advertised()}
-        findings.append(_compare(pool.name, healthy, every, known))
-    return findings or [skipped("nothing is advertised")]
+        healthy = {device.id for device in pool.advertised() if device.healthy}
+        every = {device.id for device in pool.advertised()}
+        findings.append(_compare(pool.name, healthy, every, registered))
+    return findings or skip("no resource is advertised")
 
 
 def _compare(
-    name: str, healthy: set[str], every: set[str], known: Mapping[str, Sequence[str]]
+    name: str, healthy: set[str], every: set[str], registered: Mapping[str, Sequence[str]]
 ) -> Finding:
-    if name not in known:
-        return fail("the kubelet knows no such resource", f"{_LOG} and for registered", name)
-    units = set(known[name])
-    foreign = sorted(units - every)
+    if name not in registered:
+        return fail("the kubelet does not know this resource", f"{_LOG} and registered", name)
+    devices = set(registered[name])
+    foreign = sorted(devices - every)
     if foreign:
         return fail(
             f"the kubelet has {some(foreign, 2)} for it, which this plugin would not list:"
-            " another plugin has registered last, or the configuration is another",
+            " another plugin has registered last, or the configuration is different",
             "one plugin for one resource: delete the other DaemonSet (the vendor's v0.1.0 has the"
             " same resource), or give this one another --resource-name",
             name,
         )
-    if units != healthy:
-        return warn(
-            f"the kubelet has {count(len(units), 'healthy unit')} where {len(healthy)} are"
-            " healthy now",
-            f"nothing if a device has just changed; else {_LOG}",
-            name,
-        )
-    return good(f"the kubelet has {count(len(units), 'healthy unit')}, as it should", name)
+    text = f"the kubelet has {count(len(devices), 'healthy device')}"
+    if devices != healthy:
+        remedy = f"none if a device has just changed; otherwise {_LOG}"
+        return warn(f"{text}, and {len(healthy)} are healthy now", remedy, name)
+    return ok(f"{text}, as expected", name)
 
 
-def registered_units(checkpoint: bytes) -> Mapping[str, Sequence[str]]:
-    """The healthy units of each resource by the kubelet's own record (in it since 1.10).
+def registered_devices(checkpoint: bytes) -> Mapping[str, Sequence[str]]:
+    """The healthy devices of each resource by the kubelet's own record (in it since 1.10).
     Raises ValueError."""
     found = json.loads(checkpoint)
     for key in ("Data", "RegisteredDevices"):
         found = found.get(key) if isinstance(found, dict) else None
     if not isinstance(found, dict):
-        raise ValueError("it does not say which devices are registered")  # noqa: TRY004
-    return {str(name): [str(unit) for unit in units or ()] for name, units in found.items()}
+        raise ValueError("it has no list of registered devices")  # noqa: TRY004
+    return {str(name): [str(id) for id in devices or ()] for name, devices in found.items()}
 
 
-def other_plugins(context: Context) -> Iterable[Finding]:
-    """Living plugins beside ours whose names speak of SPUs. A socket does not tell which
-    resource it is for."""
-    try:
-        sockets = sockets_in(context.kubelet_dir)
-    except OSError as error:
-        return [skipped(f"{context.kubelet_dir}: {error.strerror}")]
+def other_plugins(context: Context) -> Findings:
+    """Live plugins whose socket names suggest SPUs. A socket does not say which resource it
+    is for."""
     ours = tuple(socket_prefix(name) for name in expected_names(context))
-    suspects = [
-        path
-        for path in sockets
-        if path.name != api.KUBELET_SOCKET
-        and not path.name.startswith(ours)
-        and ("spu" in path.name.lower() or "moffett" in path.name.lower())
+    findings = [
+        warn(
+            "another plugin for SPUs seems to run",
+            f"if it serves {DEFAULT_RESOURCE} as well, delete its DaemonSet: the kubelet calls"
+            " the one that registered last",
+            path.name,
+        )
+        for path in sockets_in(context.kubelet_dir)
+        if not path.name.startswith(ours)
+        and any(word in path.name.lower() for word in ("spu", "moffett"))
         and connect_error(path) is None
     ]
-    if suspects:
-        return [
-            warn(
-                "another plugin for SPUs seems to run beside this one",
-                f"if it serves {DEFAULT_RESOURCE} as well, delete its DaemonSet: the kubelet"
-                " calls whichever registered last",
-                path.name,
-            )
-            for path in suspects
-        ]
-    return [good("no other plugin for SPUs is to be seen")]
+    return findings or ok("no other plugin for SPUs was found")
 
 
-def cdi(context: Context) -> Iterable[Finding]:
+def cdi(context: Context) -> Findings:
     """With a CDI strategy, container engines have to find the plugin's spec."""
     if not context.device_list_strategy.uses_cdi:
-        return [skipped("no CDI strategy is on: the kubelet makes the device nodes")]
-    if not context.state.snapshot.devices:
-        return [skipped("a node without cards has no CDI spec")]
+        return skip("no CDI strategy is on")
     from ..cdi.directory import CdiDirectory
 
     path = CdiDirectory(context.cdi_dir, context.device_list_strategy.cdi_kind).file
@@ -207,18 +172,16 @@ def cdi(context: Context) -> Iterable[Finding]:
         spec = json.loads(path.read_bytes())
         names = {str(device["name"]) for device in spec["devices"]}
     except OSError as error:
-        return [
-            fail(
-                f"{path}: {error.strerror}; containers fail with unresolvable CDI devices",
-                "mount the host's directory there, writable; look at the daemon's log for"
-                " cdi-unavailable",
-            )
-        ]
+        return fail(
+            f"{path}: {error.strerror}; containers fail with unresolvable CDI devices",
+            "mount the host's directory there, writable; look at the daemon's log for"
+            " cdi-unavailable",
+        )
     except (ValueError, KeyError, TypeError) as error:
-        return [fail(f"{path} is no CDI spec: {error}", "delete it: the plugin writes it again")]
-    here = (d for d in context.state.snapshot.devices if d.present and d.function.nodes)
-    missing = [device.id for device in here if device.id not in names]
+        remedy = "delete it: the plugin writes it again"
+        return fail(f"{path} is not a CDI spec: {error}", remedy)
+    missing = [d.id for d in context.present if d.function.nodes and d.id not in names]
     if missing:
-        text = f"{path} does not know {some(missing)}"
-        return [fail(text, "is the daemon running? It writes the spec when devices change")]
-    return [good(f"{path} has {count(len(names), 'name')}")]
+        remedy = "check that the daemon runs: it writes the spec when devices change"
+        return fail(f"not in {path}", remedy, *missing)
+    return ok(f"{path} has {count(len(names), 'name')}")

@@ -1,4 +1,4 @@
-"""Takes out of texts what is nobody else's business."""
+"""Removes secrets, serial numbers and names from texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-#: What stands where a secret was.
+#: In place of a secret.
 MASK = "[masked]"
 _SECRETS = (
     re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL),
@@ -25,20 +25,29 @@ _SECRETS = (
         r"|(?<=private[-_]key)|(?<=signature))"
         r"(?:[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s&,;]+)"
     ),
-    re.compile(  # long and random; looked at from its beginning alone, which bounds the time
+    re.compile(  # long and random; matched from its beginning alone, which bounds the time
         r"(?<![A-Za-z0-9_+-])(?=[A-Za-z_+-]*[0-9])(?=[0-9_+-]*[A-Za-z])[A-Za-z0-9_+-]{40,}={0,2}"
     ),
 )
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9A-Za-z]{12,13}\b", re.I)
-#: As mx-smi and the log write them, also of devices that nobody has listed.
-_SERIAL = re.compile(r"(?im)(\bserial(?: number)?[\"']?\s*[:=]\s*[\"']?)([\w-]{6,})")
+#: A flag and the word after it, also as items of a list.
+_FLAG = re.compile(
+    r"(?i)(?<![\w-])(--?[\w-]{0,40}?(?:token|secret|passwd|password|api-?key|credentials?"
+    r"|access-key|private-key)[\"']?,?\s+)(\"[^\"\n]{0,999}\"|'[^'\n]{0,999}'|[^\s\"',]+)"
+)
+#: As the vendor's tools and the log write them, also of devices that are not listed.
+_SERIAL = re.compile(
+    r"(?im)(\b(?:serial(?:[ _-]?(?:number|no))?|s/?n)[\"']?\s*[:=]\s*[\"']?)([\w-]{6,})"
+)
+#: A serial in a table is a long number.
+_LONG = re.compile(r"(?<![\w.])\d{12,14}(?![\w.])")
 
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """`serials` and `names` are those that are known; both are replaced wherever they
-    are, serials by a word that is the same throughout one bundle and another in the next
-    (they are numbers that could be guessed), names by numbers. Empty for leave them."""
+    """`serials` and `names` are those that are known; both are replaced everywhere:
+    serials by a word that is the same throughout one bundle and different in the next
+    (they are numbers that could be guessed), names by numbers. Empty to keep them."""
 
     serials: frozenset[str] = frozenset()
     names: tuple[tuple[str, str], ...] = ()
@@ -48,10 +57,12 @@ class Redactor:
     def __call__(self, text: str) -> str:
         for pattern in _SECRETS:
             text = pattern.sub(_masked, text)
+        text = _FLAG.sub(lambda match: match[1] + MASK, text)
         if self.hide_serials:
-            text = _SERIAL.sub(lambda match: match[1] + self._word("serial", match[2]), text)
             for serial in sorted(self.serials, key=len, reverse=True):
                 text = _whole(serial).sub(self._word("serial", serial), text)
+            text = _SERIAL.sub(lambda match: match[1] + self._word("serial", match[2]), text)
+            text = _LONG.sub(lambda match: self._word("serial", match[0]), text)
             text = _UUID.sub(lambda match: self._word("uuid", match[0]), text)
         for name, instead in self.names:
             text = _whole(name).sub(instead, text)

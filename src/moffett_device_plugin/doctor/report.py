@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..runtime.sanitize import sanitize
-from .findings import Finding, Level, count
+from .findings import Finding, Level, count, some
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,71 +18,82 @@ COLOURS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "bold red", Le
 
 
 def line(finding: Finding) -> str:
-    """One line: level, check, subject, what was found, and what to do.
+    """One line: level, check, subjects, what was found, and what to do.
 
-    `fail  driver  0000:36:00.0: no driver is bound to it -> load the driver`
+    `fail  health            0000:36:00.0: no-driver: no driver is bound -> load the driver`
     """
-    subject = f"{finding.subject}: " if finding.subject else ""
     remedy = f" -> {finding.remedy}" if finding.remedy else ""
-    text = f"{finding.level.value:<4}  {finding.check:<16}  {subject}{finding.found}{remedy}"
-    return sanitize(" ".join(text.splitlines()))
+    text = f"{finding.level.value:<4}  {finding.check:<16}  {_about(finding)}"
+    return sanitize(" ".join(f"{text}{finding.found}{remedy}".splitlines()))
 
 
-def summary(findings: Iterable[Finding]) -> str:
+def _about(finding: Finding) -> str:
+    return f"{some(finding.subjects)}: " if finding.subjects else ""
+
+
+def in_order(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """As they come, but those that were skipped at the end: one for each cause."""
+    skipped: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        if finding.level is Level.SKIP:
+            skipped.setdefault((finding.found, finding.remedy), []).append(finding)
+        else:
+            yield finding
+    for first, *more in skipped.values():
+        also = f" (also {', '.join(one.check for one in more)})" if more else ""
+        yield replace(first, found=first.found + also, layer="skipped")
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """How many of each level; below it, once more, what failed."""
     levels = Counter(finding.level for finding in findings)
-    words = {
-        Level.PASS: f"{levels[Level.PASS]} passed",
-        Level.WARN: count(levels[Level.WARN], "warning"),
-        Level.FAIL: f"{levels[Level.FAIL]} failed",
-        Level.SKIP: f"{levels[Level.SKIP]} skipped",
-    }
-    return ", ".join(words.values())
+    counts = (
+        f"{levels[Level.PASS]} passed, {count(levels[Level.WARN], 'warning')},"
+        f" {levels[Level.FAIL]} failed, {levels[Level.SKIP]} skipped"
+    )
+    failed = [finding for finding in findings if finding.level is Level.FAIL]
+    return "\n".join([counts, *map(line, failed)])
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    return json.dumps(
+    described = [
         {
-            "ok": not any(finding.level is Level.FAIL for finding in findings),
-            "findings": [described(finding) for finding in findings],
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
+            "layer": finding.layer,
+            "check": finding.check,
+            "level": finding.level.value,
+            "subjects": finding.subjects,
+            "found": finding.found,
+            "remedy": finding.remedy,
+        }
+        for finding in findings
+    ]
+    healthy = all(finding.level is not Level.FAIL for finding in findings)
+    return json.dumps({"ok": healthy, "findings": described}, indent=2, ensure_ascii=False)
 
 
-def described(finding: Finding) -> dict[str, Any]:
-    return {
-        "layer": finding.layer,
-        "check": finding.check,
-        "level": finding.level.value,
-        "subject": finding.subject,
-        "found": finding.found,
-        "remedy": finding.remedy,
-    }
+class Screen:
+    """Findings on a terminal: layer by layer, in colours."""
 
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._layer = ""
 
-def draw(findings: Iterator[Finding], console: Console) -> list[Finding]:
-    """Layer by layer on a terminal, each finding as soon as it is there."""
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
+    def show(self, finding: Finding) -> None:
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
 
-    drawn: list[Finding] = []
-    for layer, group in groupby(findings, key=lambda finding: finding.layer):
-        console.print(Text(layer, style="bold cyan"))
-        for finding in group:
-            drawn.append(finding)
-            text = Text()
-            if finding.subject:
-                text.append(f"{sanitize(finding.subject)}: ", style="cyan")
-            text.append("\n".join(map(sanitize, finding.found.splitlines())))
-            if finding.remedy:
-                text.append(f"\n→ {sanitize(finding.remedy)}", style="dim italic")
-            row = Table.grid(padding=(0, 2))
-            row.add_column(width=4)
-            row.add_column(width=16, no_wrap=True)
-            row.add_column(overflow="fold")
-            level = Text(finding.level.value, style=COLOURS[finding.level])
-            row.add_row(level, finding.check, text)
-            console.print(Padding(row, (0, 0, 0, 2)))
-    return drawn
+        if finding.layer != self._layer:
+            self._layer = finding.layer
+            self._console.print(Text(finding.layer, style="bold cyan"))
+        text = Text().append(sanitize(_about(finding)), style="cyan")
+        text.append("\n".join(map(sanitize, finding.found.splitlines())))
+        if finding.remedy:
+            text.append(f"\n→ {sanitize(finding.remedy)}", style="dim italic")
+        row = Table.grid(padding=(0, 2))
+        row.add_column(width=4)
+        row.add_column(width=16, no_wrap=True)
+        row.add_column(overflow="fold")
+        level = Text(finding.level.value, style=COLOURS[finding.level])
+        row.add_row(level, finding.check, text)
+        self._console.print(Padding(row, (0, 0, 0, 2)))

@@ -1,53 +1,45 @@
-"""Runs checks so that none can hold up the others, or the doctor."""
+"""Runs checks so that none can block the others, or the doctor."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from .context import Context
-from .findings import Check, Finding, fail, warn
+from .findings import Check, Finding, fail, folded, skip, warn
 
 T = TypeVar("T")
-#: Seconds that a check may take unless it says otherwise.
-DEADLINE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Started(Generic[T]):
-    """Work in a thread. A thread that a broken driver or a dead file server holds in
-    the kernel cannot be ended, so it is left behind, and ends with the process."""
+    """Work in a thread of its own. A thread that a broken driver or a dead file server
+    blocks in the kernel cannot be stopped: it is left behind, and ends with the process."""
 
-    answers: queue.SimpleQueue[tuple[T | None, Exception | None]]
+    future: Future[T]
     until: float
 
     def result(self) -> T:
         """Raises TimeoutError when the time is up, and whatever the work raised."""
-        try:
-            value, error = self.answers.get(timeout=max(0.0, self.until - time.monotonic()))
-        except queue.Empty:
-            raise TimeoutError from None
-        if error is not None:
-            raise error
-        return value  # type: ignore[return-value]  # (it is the work's own)
+        return self.future.result(max(0.0, self.until - time.monotonic()))
 
 
 def start(work: Callable[[], T], deadline: float) -> Started[T]:
     """Begins at once. `deadline` is in seconds from now."""
-    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            answers.put((work(), None))
+            future.set_result(work())
         except Exception as error:
-            answers.put((None, error))
+            future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return Started(answers, time.monotonic() + deadline)
+    return Started(future, time.monotonic() + deadline)
 
 
 def run_checks(checks: Sequence[Check], context: Context) -> Iterator[Finding]:
@@ -55,16 +47,21 @@ def run_checks(checks: Sequence[Check], context: Context) -> Iterator[Finding]:
     before them are known. So the whole takes as long as the slowest check."""
     started = [(check, _start(check, context)) for check in checks]
     for check, running in started:
-        for finding in _findings(check, running):
+        for finding in folded(_findings(check, running)):
             yield replace(finding, check=check.name, layer=check.layer)
 
 
 def _start(check: Check, context: Context) -> Started[list[Finding]]:
-    return start(lambda: list(check.look(context)), _deadline(check))
+    return start(lambda: _look(check, context), check.deadline)
 
 
-def _deadline(check: Check) -> float:
-    return DEADLINE if check.deadline is None else check.deadline
+def _look(check: Check, context: Context) -> list[Finding]:
+    if check.needs == "devices" and not context.devices:
+        return [skip("no SPU was found")]
+    if check.needs == "nodes" and context.simulated:
+        return [skip("simulated devices have no nodes of their own")]
+    found = check.look(context)
+    return [found] if isinstance(found, Finding) else list(found)
 
 
 def _findings(check: Check, running: Started[list[Finding]]) -> Iterable[Finding]:
@@ -73,8 +70,8 @@ def _findings(check: Check, running: Started[list[Finding]]) -> Iterable[Finding
     except TimeoutError:
         return [
             fail(
-                f"no answer in {_deadline(check):g} s",
-                "something that it reads hangs: look at the kernel's log (dmesg) for blocked tasks",
+                f"no result in {check.deadline:g} s",
+                "a read is blocked: look at the kernel's log (dmesg) for blocked tasks",
             )
         ]
     except Exception as error:

@@ -1,43 +1,42 @@
-"""The system around: SELinux, inotify, the clock."""
+"""The operating system: SELinux, inotify, the clock."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..runtime.inotify import ENTRIES, Inotify
 from .context import Context
-from .findings import Finding, fail, good, skipped, warn
+from .findings import Findings, fail, ok, warn
 
-#: Types of SELinux that may do what the plugin has to.
+#: SELinux types that may do what the plugin does.
 UNCONFINED = ("spc_t", "unconfined_t", "unconfined_service_t", "kernel_t", "init_t")
 _SYSCTL = "proc/sys/fs/inotify"
 
 
-def selinux(context: Context) -> Iterable[Finding]:
-    enforcing = context.place.read("sys/fs/selinux/enforce")
+def selinux(context: Context) -> Findings:
+    enforcing = context.environment.read("sys/fs/selinux/enforce")
     if enforcing is None:
-        return [good("SELinux is off")]
+        return ok("SELinux is off")
     if enforcing != "1":
-        return [good("SELinux is permissive")]
-    label = (context.place.read("proc/self/attr/current") or "").rstrip("\0")
+        return ok("SELinux is permissive")
+    label = (context.environment.read("proc/self/attr/current") or "").rstrip("\0")
     if any(f":{kind}:" in f"{label}:" for kind in UNCONFINED):
-        return [good(f"SELinux is enforcing, and lets {label} through")]
-    return [
-        warn(
-            f"SELinux is enforcing, and this is {label or 'of an unknown type'}",
-            "the plugin's pod needs privileged: true or seLinuxOptions type spc_t to connect to"
-            " the kubelet; pods with SPUs need setsebool -P container_use_devices on",
-        )
-    ]
+        return ok(f"SELinux is enforcing, and allows {label}")
+    text = f"SELinux is enforcing, and this process is {label or 'of an unknown type'}"
+    remedy = (
+        "the plugin's pod needs privileged: true or seLinuxOptions type spc_t to connect to the"
+        " kubelet; pods with SPUs need setsebool -P container_use_devices on"
+    )
+    return warn(text, remedy)
 
 
-def inotify(context: Context) -> Iterable[Finding]:
-    """Whether one more can be had, by having one for a moment."""
+def inotify(context: Context) -> Findings:
+    """Whether another instance is available: makes one, and closes it."""
     limits = ", ".join(
-        f"{name} {context.place.read(f'{_SYSCTL}/{name}') or 'unknown'}"
+        f"{name} {context.environment.read(f'{_SYSCTL}/{name}') or 'unknown'}"
         for name in ("max_user_instances", "max_user_watches")
     )
     folder = context.kubelet_dir if context.kubelet_dir.is_dir() else Path(tempfile.gettempdir())
@@ -48,32 +47,21 @@ def inotify(context: Context) -> Iterable[Finding]:
         finally:
             one.close()
     except OSError as error:
-        return [
-            warn(
-                f"{error.strerror} ({limits}): the daemon reads the kubelet's directory every"
-                " 10 ms instead",
-                "sysctl -w fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288",
-            )
-        ]
-    return [good(f"inotify works ({limits})")]
+        text = f"{error.strerror} ({limits}): the daemon polls the kubelet's directory instead"
+        sysctl = "fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288"
+        return warn(text, f"sysctl -w {sysctl}")
+    return ok(f"inotify works ({limits})")
 
 
-def clock(context: Context) -> Iterable[Finding]:
+def clock(context: Context) -> Findings:
     """A clock that is behind the files on its own disk is wrong."""
     newest = 0.0
     for path in (Path(__file__), context.kubelet_dir):
-        try:
+        with suppress(OSError):
             newest = max(newest, path.stat().st_mtime)
-        except OSError:
-            continue
-    if not newest:
-        return [skipped("there is nothing to compare it with")]
     behind = newest - time.time()
     if behind > 60:
-        return [
-            fail(
-                f"it is {behind:.0f} s behind files on this node",
-                "set it (chronyc makestep, timedatectl): certificates and leases depend on it",
-            )
-        ]
-    return [good(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))]
+        text = f"{behind:.0f} s behind files on this node"
+        remedy = "set it (chronyc makestep, timedatectl): certificates and leases depend on it"
+        return fail(text, remedy)
+    return ok(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))

@@ -1,5 +1,5 @@
-"""A stand-in for the kubelet, for `demo`, tests and newcomers.
+"""A kubelet's device manager without the rest, for `demo`, tests and the conformance suite.
 
-It behaves as real kubelets were observed to (docs/kubelets.md), also where
-that is inconvenient; the end-to-end tests are against the real thing.
+It behaves as real kubelets were observed to (docs/kubelets.md), also where that is
+inconvenient; the end-to-end tests run against real ones.
 """

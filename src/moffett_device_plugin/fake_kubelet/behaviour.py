@@ -1,4 +1,4 @@
-"""How a kubelet treats the plugins that register: its version's way, or a fault's."""
+"""How a kubelet treats the plugins that register: as one of its versions, or with a fault."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ Ends = Literal["last", "any", "one"]
 class Behaviour:
     """The defaults are those of kubelet 1.20, as observed.
 
-    `register`: what happens to a Register that comes in. `dial`: when the plugin is
-    dialled back. `authority`: what its calls carry as `:authority`; empty for the
-    socket's path, as before 1.26. `ends`: what the end of a connection means when a
-    resource has several: nothing, unless it is that of who registered `last`; whichever
-    it is (`any`), that the resource's client, if it has one, is hung up on: the last one
-    that registered, unless a registration failed since; or the loss of that `one`, in whose
-    place another takes the calls, and whose socket is refused while it is connected.
+    `register`: how a Register call is treated. `dial`: when the kubelet connects to the
+    plugin. `authority`: the `:authority` of its calls; empty for the socket's path, as
+    before 1.26. `ends`: what follows when a connection ends and the resource has several:
+    `last`: nothing, unless it is the connection of the plugin that registered last, whose
+    devices are unhealthy then; `any`: the devices are unhealthy, and the connection of the
+    plugin that registered last is closed, unless a registration failed since; `one`: another
+    connection takes over. With `one`, a socket that is connected already cannot register
+    again.
     """
 
     register: Literal["answer", "refuse", "hang", "die"] = "answer"

@@ -1,4 +1,4 @@
-"""What a kubelet knows of one resource: its devices, and who serves it."""
+"""What a kubelet knows of one resource: its devices, and the plugins that serve it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .behaviour import Ends
 
 @dataclass(slots=True, eq=False)
 class Endpoint:
-    """A plugin that was dialled. `channel` is None once it counts as gone."""
+    """A plugin that is connected. `channel` is None after its connection was lost."""
 
     name: str = ""  # of its socket
     channel: Channel | None = None
     options: pb.DevicePluginOptions = field(default_factory=pb.DevicePluginOptions)
-    overlooked: bool = False  # its end will be
+    end_ignored: bool = False  # the end of its connection has no effect
 
     def close(self) -> None:
         if self.channel is not None:
@@ -27,23 +27,23 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Resource:
-    """`endpoint` takes the calls; `connected` are all that are heard, by their sockets.
-    `client` is the one that a kubelet from 1.25 to 1.36 hangs up on when any ends."""
+    """`endpoint` takes the calls; `connected` are all whose lists are read, by socket name.
+    `client` is the one that a kubelet from 1.25 to 1.36 closes when any connection ends."""
 
     endpoint: Endpoint
     devices: dict[str, pb.Device] = field(default_factory=dict)
-    lists: int = 0  # since its plugin was dialled
+    lists: int = 0  # received from `endpoint`
     connected: dict[str, Endpoint] = field(default_factory=dict)
     client: Endpoint | None = None
 
     def adopt(self, endpoint: Endpoint) -> None:
-        """From now on the resource is this plugin's."""
+        """From now on this plugin takes the calls."""
         self.endpoint, self.lists = endpoint, 0
         self.connected[endpoint.name] = self.client = endpoint
 
     def ended(self, endpoint: Endpoint, ends: Ends, order: random.Random) -> None:
-        """A connection ended. `order` is for where a kubelet picks any of several."""
-        if endpoint.overlooked:
+        """A connection ended. `order` chooses where a kubelet takes any of several."""
+        if endpoint.end_ignored:
             return
         if self.connected.get(endpoint.name) is endpoint:
             del self.connected[endpoint.name]

@@ -1,4 +1,4 @@
-"""The device manager of a kubelet, as plugins see it, without the rest."""
+"""The device manager of a kubelet, as plugins see it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from ..grpc.server import Server, Unary
 from ..runtime.watchable import Watchable
 from .behaviour import DEFAULT, Behaviour
 from .endpoints import Endpoint, Resource
-from .registration_server import RegistrationServer
-from .registration_server import wipe as clear
-from .rules import check
+from .registration_server import RegistrationServer, clear_directory
+from .rules import check_request
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +28,12 @@ DIAL_TIMEOUT = 10.0
 
 
 class AdmissionError(Exception):
-    """A pod that is refused for good, with the text its status would show."""
+    """A pod that was refused, with the text that its status would show."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod that was admitted: which devices it holds, and what it was given."""
+    """A pod that was admitted: its advertised devices, and the answer to Allocate."""
 
     name: str
     resource: str
@@ -45,9 +44,9 @@ class Pod:
 class FakeKubelet:
     """Owns `directory`; `start` and `kill` may follow each other any number of times.
 
-    Pods survive restarts, as the real kubelet's checkpoint makes them. `changed`
-    counts up with everything that a test could wait for. `manners` may be replaced
-    at any time; what is asked from then on is answered by the new ones.
+    Pods survive restarts, as with a real kubelet's checkpoint. `changed` counts up with
+    every event that a test could wait for. `behaviour` may be replaced at any time and
+    applies to the calls that follow.
     """
 
     def __init__(
@@ -61,15 +60,15 @@ class FakeKubelet:
         self.behaviour = behaviour
         self.pods: dict[str, Pod] = {}
         self.registrations: list[pb.RegisterRequest] = []
-        self.registered_at: list[float] = []  # when each came (time.perf_counter)
+        self.registered_at: list[float] = []  # time.perf_counter of each
         self.dial_failures: list[str] = []
         self.lists: Watchable[int] = Watchable(0)  # device lists received
         self.changed: Watchable[int] = Watchable(0)
         self._tasks = tasks
         self._random = random.Random(seed)  # noqa: S311  (an order, no secret)
         self._resources: dict[str, Resource] = {}
-        self._door = RegistrationServer(self.socket, tasks)
-        self._open: list[Server] = []  # those whose connections may go on
+        self._registration = RegistrationServer(self.socket, tasks)
+        self._serving: list[Server] = []  # their connections may still be open
         self._calls: set[asyncio.Task[None]] = set()
 
     @property
@@ -78,58 +77,58 @@ class FakeKubelet:
 
     @property
     def running(self) -> bool:
-        return self._door.server is not None
+        return self._registration.server is not None
 
     async def start(self, *, wipe: bool = True) -> None:
-        """Deletes all but the checkpoint from the directory, then makes the socket.
+        """Deletes all but the checkpoint from the directory, then creates the socket.
 
-        Without `wipe` only its own old socket is deleted, as no real kubelet does.
+        Without `wipe` only its own old socket is deleted, which no real kubelet does.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        clear(self.directory, others=wipe)
-        self._door.open(Server({api.REGISTER: Unary(self._register)}, self._tasks))
+        clear_directory(self.directory, others=wipe)
+        self._registration.open(Server({api.REGISTER: Unary(self._register)}, self._tasks))
 
-    def get_stuck(self) -> None:
-        """Is there no more for anybody new, and keeps the connections that there are."""
-        if self._door.server is not None:
-            self._open.append(self._door.server)
-        self._door.close()
+    def stop_accepting(self) -> None:
+        """Accepts no new connections and keeps those that exist, as a process that hangs."""
+        if self._registration.server is not None:
+            self._serving.append(self._registration.server)
+        self._registration.close()
 
     def kill(self) -> None:
-        """Ends as by SIGKILL: every connection breaks and the dead socket stays."""
-        self.get_stuck()
-        for server in self._open:
+        """Ends as by SIGKILL: every connection is closed and the socket file stays."""
+        self.stop_accepting()
+        for server in self._serving:
             server.close()
-        self._open.clear()
+        self._serving.clear()
         for task in self._calls:
             task.cancel()
         for resource in self._resources.values():
             resource.endpoint.close()
         self._resources.clear()
-        self._bump()
+        self._notify()
 
-    def cut(self, resource: str) -> None:
-        """Closes the connection to its plugin, as when the kubelet gives a stream up."""
+    def disconnect(self, resource: str) -> None:
+        """Closes the connection to its plugin."""
         found = self._resources.get(resource)
         if found is not None:
             found.endpoint.close()
 
-    # -- what the node object would show ----------------------------------------------
+    # -- what the Node object would show ----------------------------------------------
 
     def resources(self) -> list[str]:
         return sorted(self._resources)
 
     def devices(self, resource: str) -> dict[str, pb.Device]:
-        """What its plugin last listed, by id; empty for a resource that is not known."""
+        """The plugin's last list, by id; empty for a resource that is not known."""
         found = self._resources.get(resource)
         return dict(found.devices) if found else {}
 
     def listening(self, resource: str) -> bool:
-        """Whether a plugin has sent a list for it, and its stream is open."""
+        """Whether a plugin has sent a list for it and its stream is open."""
         found = self._resources.get(resource)
         if found is None or found.lists == 0:
             return False
-        # It may be lost and still count as connected, where its end is overlooked.
+        # A lost connection still counts as connected where its end is ignored.
         channel = found.endpoint.channel
         return channel is not None and not channel.lost.is_set()
 
@@ -163,10 +162,12 @@ class FakeKubelet:
     # -- pods -------------------------------------------------------------------------
 
     async def admit(self, name: str, resource: str, count: int) -> Pod:
-        """Raises AdmissionError, as a real kubelet fails the pod for good."""
+        """Allocates `count` devices. Raises AdmissionError where a real kubelet fails the pod."""
         found = self._resources.get(resource)
-        held = {i for pod in self.pods.values() if pod.resource == resource for i in pod.device_ids}
-        free = [i for i in self.healthy_ids(resource) if i not in held]
+        in_use = {
+            i for pod in self.pods.values() if pod.resource == resource for i in pod.device_ids
+        }
+        free = [i for i in self.healthy_ids(resource) if i not in in_use]
         if found is None or found.endpoint.channel is None or len(free) < count:
             raise AdmissionError(
                 f"Allocate failed due to requested number of devices unavailable for {resource}. "
@@ -176,20 +177,26 @@ class FakeKubelet:
         try:
             chosen = await self._preferred(found, free, count)
             self._random.shuffle(chosen)
-            request = pb.AllocateRequest(
-                container_requests=[pb.ContainerAllocateRequest(devices_ids=chosen)]
-            )
-            raw = await found.endpoint.channel.unary(
-                api.ALLOCATE, request.SerializeToString(), DIAL_TIMEOUT
-            )
+            response = await self.allocate(resource, chosen)
         except StatusError as error:
             raise AdmissionError(
                 "Allocate failed due to rpc error: "
                 f"code = {error.code.name} desc = {error.text}, which is unexpected"
             ) from error
-        response = pb.AllocateResponse.FromString(raw).container_responses[0]
         pod = self.pods[name] = Pod(name, resource, tuple(sorted(chosen)), response)
         return pod
+
+    async def allocate(
+        self, resource: str, device_ids: Sequence[str]
+    ) -> pb.ContainerAllocateResponse:
+        """One Allocate call for one container. Raises StatusError."""
+        channel = self._resources[resource].endpoint.channel
+        assert channel is not None  # noqa: S101  (the resource is connected)
+        request = pb.AllocateRequest(
+            container_requests=[pb.ContainerAllocateRequest(devices_ids=device_ids)]
+        )
+        raw = await channel.unary(api.ALLOCATE, request.SerializeToString(), DIAL_TIMEOUT)
+        return pb.AllocateResponse.FromString(raw).container_responses[0]
 
     def delete(self, name: str) -> None:
         self.pods.pop(name, None)
@@ -214,11 +221,11 @@ class FakeKubelet:
     # -- plugins ------------------------------------------------------------------------
 
     async def _register(self, raw: bytes) -> bytes:
-        life = self._door.server
+        server = self._registration.server
         request = pb.RegisterRequest.FromString(raw)
         self.registrations.append(request)
         self.registered_at.append(time.perf_counter())
-        self._bump()
+        self._notify()
         behaviour = self.behaviour
         if behaviour.register == "hang":
             await asyncio.Event().wait()
@@ -227,31 +234,31 @@ class FakeKubelet:
             raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
         if behaviour.register == "refuse":
             raise StatusError(Code.UNKNOWN, "the registration is refused")
-        check(request)
+        check_request(request)
         if behaviour.dial == "before-answering":
             try:
                 endpoint = await self._connect(request)
             except (OSError, StatusError) as error:
-                self._not_dialled(request, error)
+                self._dial_failed(request, error)
                 if (known := self._resources.get(request.resource_name)) is not None:
-                    known.client = None  # by name, whosever it was
+                    known.client = None  # removed by resource name, whichever it was
                 text = f"failed to dial device plugin: {error}"
                 raise StatusError(Code.UNKNOWN, text) from error
-            if life is not self._door.server:
+            if server is not self._registration.server:
                 endpoint.close()
                 raise StatusError(Code.UNAVAILABLE, "the kubelet was killed")
-            self._refuse_twice(request, endpoint)
+            self._refuse_second(request, endpoint)
             self._spawn(self._listen(self._adopt(request, endpoint), endpoint))
         elif behaviour.dial == "after-answering":
             self._spawn(self._dial(request))
         return pb.Empty().SerializeToString()
 
-    def _refuse_twice(self, request: pb.RegisterRequest, endpoint: Endpoint) -> None:
-        """As from 1.37 on, with what it does to the connection that there is."""
+    def _refuse_second(self, request: pb.RegisterRequest, endpoint: Endpoint) -> None:
+        """As kubelets from 1.37 on: the end of the first connection is then ignored."""
         resource = self._resources.get(request.resource_name)
         if self.behaviour.ends == "one" and resource and endpoint.name in resource.connected:
             endpoint.close()
-            resource.connected[endpoint.name].overlooked = True
+            resource.connected[endpoint.name].end_ignored = True
             path = self.directory / endpoint.name
             raise StatusError(Code.UNKNOWN, f"device plugin already connected: {path}")
 
@@ -264,13 +271,13 @@ class FakeKubelet:
         try:
             endpoint = await self._connect(request)
         except (OSError, StatusError) as error:
-            self._not_dialled(request, error)
+            self._dial_failed(request, error)
             return
         await self._listen(self._adopt(request, endpoint), endpoint)
 
     async def _connect(self, request: pb.RegisterRequest) -> Endpoint:
-        """Raises OSError when nobody listens there (a time-out is one, too)."""
-        path = Path(f"{self.directory}/{request.endpoint}")  # joined, whatever it is
+        """Raises OSError when nothing listens there (TimeoutError is one)."""
+        path = Path(f"{self.directory}/{request.endpoint}")  # joined unchecked, as a kubelet does
         endpoint = Endpoint(request.endpoint, options=request.options)
         authority = self.behaviour.authority or str(path)
         async with asyncio.timeout(DIAL_TIMEOUT):
@@ -284,14 +291,14 @@ class FakeKubelet:
             endpoint.options = pb.DevicePluginOptions.FromString(raw)
         return endpoint
 
-    def _not_dialled(self, request: pb.RegisterRequest, error: Exception) -> None:
+    def _dial_failed(self, request: pb.RegisterRequest, error: Exception) -> None:
         self.dial_failures.append(f"{self.directory / request.endpoint}: {error}")
-        self._bump()
+        self._notify()
 
     def _adopt(self, request: pb.RegisterRequest, endpoint: Endpoint) -> Resource:
         resource = self._resources.setdefault(request.resource_name, Resource(endpoint))
         resource.adopt(endpoint)
-        self._bump()
+        self._notify()
         return resource
 
     async def _listen(self, resource: Resource, endpoint: Endpoint) -> None:
@@ -303,17 +310,17 @@ class FakeKubelet:
                     resource.devices = {device.ID: device for device in listed}
                     resource.lists += 1
                     self.lists.set(self.lists.value + 1)
-                    self._bump()
+                    self._notify()
         except StatusError as error:
             log.debug("list-and-watch-ended", extra={"why": error})
         finally:
             resource.ended(endpoint, self.behaviour.ends, self._random)
-            self._bump()
+            self._notify()
 
-    def _bump(self) -> None:
+    def _notify(self) -> None:
         self.changed.set(self.changed.value + 1)
 
 
-def nodes_given(response: pb.ContainerAllocateResponse) -> Sequence[str]:
-    """The device paths that the container would see."""
+def device_paths(response: pb.ContainerAllocateResponse) -> Sequence[str]:
+    """The device nodes that the container would see."""
     return [device.container_path for device in response.devices]

@@ -1,4 +1,4 @@
-"""The kubelet's socket: made as a kubelet makes it, and left as a killed one leaves it."""
+"""The kubelet's socket: created as a kubelet does, and left behind as by one that is killed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..grpc.server import Server
 
 
 class RegistrationServer:
-    """Accepts at `path` for `server`, from `open` to `close`.
+    """Accepts connections at `path` for `server`, from `open` to `close`.
 
-    asyncio's own server would leave a connection open for good that it has just accepted
-    when it is closed, and its peer would wait for a dead kubelet. From Python 3.13 on it
-    also deletes its socket, as no killed process does.
+    asyncio's own server, when it is closed, leaves a connection open that it has just
+    accepted, and the plugin would wait for a dead kubelet. From Python 3.13 on it also
+    deletes its socket, which no killed process does.
     """
 
     def __init__(self, path: Path, tasks: asyncio.TaskGroup) -> None:
@@ -30,7 +30,7 @@ class RegistrationServer:
     def open(self, server: Server) -> None:
         """Raises OSError."""
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with _undisturbed():
+        with _not_preempted():
             listening.bind(str(self.path))
             listening.listen(100)
         listening.setblocking(False)
@@ -38,7 +38,7 @@ class RegistrationServer:
         asyncio.get_running_loop().add_reader(listening, self._accept, listening, server)
 
     def close(self) -> None:
-        """Accepts no more; the connections that there are go on, and the socket stays."""
+        """Accepts no more connections. Those that exist stay open, and the socket file stays."""
         if self._listening is not None:
             asyncio.get_running_loop().remove_reader(self._listening)
             self._listening.close()
@@ -47,7 +47,7 @@ class RegistrationServer:
     def _accept(self, listening: socket.socket, server: Server) -> None:
         try:
             connection, _ = listening.accept()
-        except OSError:  # it went again
+        except OSError:  # the peer closed it again
             return
         connection.setblocking(False)
         self._tasks.create_task(self._serve(connection, server))
@@ -63,11 +63,11 @@ class RegistrationServer:
                 transport.abort()
 
 
-def wipe(directory: Path, *, others: bool = True) -> None:
+def clear_directory(directory: Path, *, others: bool = True) -> None:
     """Deletes all but the checkpoint; with `others` False only the kubelet's own socket.
 
-    That goes last: so the new one gets the same inode number on a file system that uses
-    numbers again, as most real ones did.
+    That is deleted last, so that the new one gets the same inode number on a file system
+    that reuses numbers, as was observed at most restarts of real kubelets.
     """
     entries = sorted(directory.iterdir(), key=lambda entry: entry.name == api.KUBELET_SOCKET)
     for entry in entries:
@@ -77,12 +77,12 @@ def wipe(directory: Path, *, others: bool = True) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keeps this thread on its processor, where the system allows it.
+def _not_preempted() -> Iterator[None]:
+    """Keeps this thread on its processor, where the system permits it.
 
-    A plugin that watches the directory wakes at `bind`, and may be given our processor
-    before we come to `listen`; its first attempt would be refused then. A real kubelet
-    can be unlucky in the same way, but that is not what is to be seen here.
+    A plugin that watches the directory wakes at `bind` and may run before `listen` is
+    called: its first attempt would be refused. That can happen with a real kubelet too,
+    but it is not what is measured or tested here.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))

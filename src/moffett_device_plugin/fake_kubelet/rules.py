@@ -1,4 +1,4 @@
-"""What a kubelet refuses to register, in its own words."""
+"""Which registrations a kubelet refuses, with its error texts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..api import deviceplugin_v1beta1_pb2 as pb
 from ..grpc.messages import Code, StatusError
 
 
-def check(request: pb.RegisterRequest) -> None:
-    """Raises StatusError as the kubelet words it."""
+def check_request(request: pb.RegisterRequest) -> None:
+    """Raises StatusError with the text of a real kubelet."""
     if request.version != api.VERSION:
         raise StatusError(
             Code.UNKNOWN,

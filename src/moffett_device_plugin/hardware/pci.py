@@ -15,6 +15,10 @@ ON_CARD_SWITCH = (0x11F8, 0x4068)
 #: Known to carry several functions behind an on-card switch (and to be an S30).
 DEVICE_S30 = 0x7030
 PRODUCTS = {DEVICE_S30: "S30"}
+#: Drivers that keep a function for something else than its own driver.
+_PASSTHROUGH = frozenset(
+    {"igb_uio", "pci-pf-stub", "pci-stub", "pciback", "uio_pci_generic", "xen-pciback"}
+)
 
 
 def sysfs_bus_id(text: str) -> str | None:
@@ -37,3 +41,8 @@ def bus_order(bus_id: str) -> tuple[int, ...]:
     domain, bus, rest = bus_id.split(":")
     device, function = rest.split(".")
     return (int(domain, 16), int(bus, 16), int(device, 16), int(function))
+
+
+def is_passthrough(driver: str | None) -> bool:
+    """Whether this driver hands a function to a virtual machine or to user space."""
+    return driver is not None and ("vfio" in driver or driver in _PASSTHROUGH)

@@ -34,8 +34,11 @@ class Runner:
     no other is started beside it until it is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, reap: bool | None = None) -> None:
+        """`reap`: whether processes that a command left behind become this process's
+        children; None for whether it is the first of its PID namespace."""
         self._stuck: asyncio.Task[int] | None = None
+        self._reap = os.getpid() == 1 if reap is None else reap
 
     async def run(
         self,
@@ -49,6 +52,7 @@ class Runner:
             if not self._stuck.done():
                 raise CommandError("the last run cannot be killed and still hangs")
             self._stuck = None
+        self._reap_left_behind()
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
@@ -93,11 +97,21 @@ class Runner:
         # lets go of ours.
         process._transport.close()  # type: ignore[attr-defined]
         if process.returncode is not None:
+            self._reap_left_behind()
             return
         waiting = asyncio.ensure_future(process.wait())
         done, _ = await asyncio.wait([waiting], timeout=0.5)
         if not done:
             self._stuck = waiting
+
+    def _reap_left_behind(self) -> None:
+        """The first process of a container inherits what a command leaves behind. Such a
+        child stays a zombie until somebody waits for it. No command runs at this time, so
+        that nothing is taken from anybody else who waits."""
+        if self._reap:
+            with suppress(ChildProcessError):  # there is no child at all
+                while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG) is not None:
+                    pass
 
 
 def tool_environment() -> dict[str, str]:

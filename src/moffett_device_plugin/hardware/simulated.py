@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..runtime.inotify import ENTRIES, Inotify, Mask
-from . import SmiError
+from . import Look, SmiError
 from .simulation import NODE, Faults, Layout, bus_scan, smi_report
 from .types import BusScan, Mount, SmiReport
 
@@ -43,10 +43,10 @@ class SimulatedNode:
     def has_smi(self) -> bool:
         return True
 
-    def scan(self) -> BusScan:
+    def scan(self, look: Look) -> BusScan:
         return bus_scan(self.layout, self.faults)
 
-    def fingerprint(self) -> object:
+    def registers(self, look: Look) -> object:
         return None  # every change here is an event
 
     async def query_smi(self) -> SmiReport:
@@ -113,7 +113,7 @@ def _watching(path: Path | None, load: Callable[[Path], None]) -> Iterator[None]
     loop = asyncio.get_running_loop()
     loop.add_reader(inotify.fd, drain)
     try:
-        load(path)  # for what was written before anybody listened
+        load(path)  # for what was written before the watch was set
         yield
     finally:
         loop.remove_reader(inotify.fd)

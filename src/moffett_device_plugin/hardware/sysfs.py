@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from ..runtime.resource_exhausted import is_resource_exhausted
 from .pci import (
@@ -21,24 +21,17 @@ from .pci import (
     bus_order,
     sysfs_bus_id,
 )
-from .types import AerCounts, DeviceNode, Link, PciFunction
-
-
-@dataclass(frozen=True, slots=True)
-class FoundNode:
-    """A character device, and the class (`subsystem`) that its driver put it in."""
-
-    node: DeviceNode
-    subsystem: str | None
-
+from .registers import Registers
+from .types import AerCounts, Link, PciFunction
 
 _ALL_ONES = b"\xff\xff\xff\xff"
+N = TypeVar("N", int, float)
 _LIMIT = 65_536  # no sysfs attribute is longer than a page
 
 
 def read(path: str) -> bytes | None:
     """The file's first bytes, or None when it cannot be read (now). Raises OSError when
-    that is not the file's doing (`exhaustion`)."""
+    the cause is not the file (`is_resource_exhausted`)."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
@@ -109,11 +102,13 @@ def _is_spu(path: str) -> bool:
     return pci_class is not None and pci_class >> 16 == BASE_CLASS_ACCELERATOR
 
 
-def read_function(
-    sys_root: str, bus_id: str, nodes: Sequence[FoundNode] = ()
-) -> PciFunction | None:
-    """One function, with the nodes that were found for it; None when it left while it
-    was read."""
+def is_virtual(sys_root: str, bus_id: str) -> bool:
+    """Whether it is an SR-IOV virtual function."""
+    return os.path.islink(f"{sys_root}/bus/pci/devices/{bus_id}/physfn")  # noqa: PTH114
+
+
+def read_function(sys_root: str, bus_id: str, registers: Registers) -> PciFunction | None:
+    """One function, without its nodes; None when it left while it was read."""
     path = f"{sys_root}/bus/pci/devices/{bus_id}"
     real = os.path.realpath(path)
     device_id = read_int(f"{path}/device")
@@ -123,6 +118,10 @@ def read_function(
         return None
     ancestors = _ancestors(real)
     numa = read_int(f"{path}/numa_node")
+    responding: bool | None = None
+    # A virtual function's vendor register reads ones by specification.
+    if registers.config is not None and not is_virtual(sys_root, bus_id):
+        responding = registers.config != _ALL_ONES
     return PciFunction(
         bus_id=bus_id,
         ancestors=ancestors,
@@ -130,14 +129,21 @@ def read_function(
         subsystem_id=read_int(f"{path}/subsystem_device"),
         driver=link_name(f"{path}/driver"),
         numa_node=None if numa is None or numa < 0 else numa,
-        nodes=tuple(found.node for found in nodes),
-        node_classes=frozenset(found.subsystem for found in nodes if found.subsystem),
-        responding=responding(path),
-        link=_link(path),
-        aer=_aer(path),
+        nodes=(),
+        responding=responding,
+        # The kernel reads the link's state from the hardware.
+        link=Link() if registers.config is None else _link(path, os.path.dirname(real)),  # noqa: PTH120
+        aer=_aer(path, registers),
         switch=_on_card_switch(sys_root, ancestors, device_id or 0),
         incarnation=incarnation,
     )
+
+
+def driver_names(sys_root: str, drivers: Sequence[str]) -> set[str]:
+    """These drivers and the modules that they are of."""
+    folder = f"{sys_root}/bus/pci/drivers"
+    modules = {link_name(f"{folder}/{driver}/module") for driver in drivers}
+    return {*drivers, *(name for name in modules if name)}
 
 
 def _ancestors(real: str) -> tuple[str, ...]:
@@ -173,18 +179,17 @@ def _on_card_switch(sys_root: str, ancestors: tuple[str, ...], device_id: int) -
 # -- registers and counters -------------------------------------------------------
 
 
-def responding(path: str) -> bool:
-    """False when configuration space reads all ones: the function fell off its link."""
-    return (read(f"{path}/config") or b"")[:4] != _ALL_ONES
-
-
-def _link(path: str) -> Link:
+def _link(path: str, port: str) -> Link:
     return Link(
         speed=_speed(read_text(f"{path}/current_link_speed")),
-        max_speed=_speed(read_text(f"{path}/max_link_speed")),
+        max_speed=_least(_speed(read_text(f"{end}/max_link_speed")) for end in (path, port)),
         width=read_int(f"{path}/current_link_width") or None,
-        max_width=read_int(f"{path}/max_link_width") or None,
+        max_width=_least(read_int(f"{end}/max_link_width") for end in (path, port)),
     )
+
+
+def _least(values: Iterable[N | None]) -> N | None:
+    return min((value for value in values if value), default=None)
 
 
 def _speed(text: str | None) -> float | None:
@@ -193,11 +198,11 @@ def _speed(text: str | None) -> float | None:
     return float(match[1]) if match else None
 
 
-def _aer(path: str) -> AerCounts:
+def _aer(path: str, registers: Registers) -> AerCounts:
     return AerCounts(
         correctable=_aer_total(read_text(f"{path}/aer_dev_correctable")),
         nonfatal=_aer_total(read_text(f"{path}/aer_dev_nonfatal")),
-        fatal=_aer_total(read_text(f"{path}/aer_dev_fatal")),
+        fatal=_aer_total((registers.aer_fatal or b"").decode(errors="replace")),
     )
 
 
@@ -214,21 +219,3 @@ def _aer_total(text: str | None) -> int | None:
     if totals:
         return totals[0]
     return sum(counts.values()) if counts else None
-
-
-def outline(sys_root: str) -> object:
-    """What events would tell of, read cheaply: the functions, their drivers, and how
-    many directories each has (a device node's is one)."""
-    folder = f"{sys_root}/bus/pci/devices"
-    return [
-        (bus_id, link_name(f"{folder}/{bus_id}/driver"), _links_to(f"{folder}/{bus_id}"))
-        for bus_id in spu_bus_ids(sys_root)
-    ]
-
-
-def _links_to(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return None
-    return status.st_ino, status.st_nlink

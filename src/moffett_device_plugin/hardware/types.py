@@ -1,8 +1,8 @@
-"""What hardware says of itself, before anyone judges it: plain values."""
+"""What the hardware reports of itself, before any rule is applied: plain values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A PCIe link: speeds in GT/s, widths in lanes; None where not told."""
+    """A PCIe link: speeds in GT/s, widths in lanes; None where not known. The maxima
+    are what both of its ends can do."""
 
     speed: float | None = None
     max_speed: float | None = None
@@ -53,7 +54,8 @@ class PciFunction:
     e.g. `("pci0000:34", "0000:34:01.0", "0000:35:00.0", "0000:36:04.0")`.
     `switch` is the upstream port of the on-card switch, None where the function
     is on no such switch. `incarnation` differs after the function left the bus
-    and came back.
+    and came back. `responding` is False when configuration space reads all ones, None
+    when it was not read: the function sleeps, or a read of it has not ended.
     """
 
     bus_id: str
@@ -63,9 +65,8 @@ class PciFunction:
     driver: str | None
     numa_node: int | None
     nodes: tuple[DeviceNode, ...]
-    node_classes: frozenset[str] = frozenset()  # the device classes of these nodes
-    missing_nodes: tuple[str, ...] = ()  # told by sysfs, absent from the host's /dev
-    responding: bool = True  # False: configuration space reads all ones
+    missing_nodes: tuple[str, ...] = ()  # listed by sysfs, absent from the host's /dev
+    responding: bool | None = True
     link: Link = Link()
     aer: AerCounts = AerCounts()
     switch: str | None = None
@@ -74,15 +75,23 @@ class PciFunction:
 
 @dataclass(frozen=True, slots=True)
 class BusScan:
-    """The SPU functions in bus order, and the nodes that all of them share."""
+    """The SPU functions in bus order, and the nodes that all of them share.
+
+    `unmatched_nodes` are paths of nodes that belong to single devices, with nothing that
+    says to which. `virtual_functions` are those that were left out, by bus ID.
+    `registers` is what `Hardware.registers` returns while nothing has changed.
+    """
 
     functions: tuple[PciFunction, ...] = ()
     control_nodes: tuple[DeviceNode, ...] = ()
+    unmatched_nodes: tuple[str, ...] = ()
+    virtual_functions: tuple[str, ...] = ()
+    registers: object = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What mx-smi measures; None where it gave nothing, or nothing legible."""
+    """What mx-smi measures; None where it gave nothing, or nothing that can be read."""
 
     memory_total_mib: int | None = None
     memory_reserved_mib: int | None = None
@@ -118,9 +127,16 @@ class SmiDevice:
 
 @dataclass(frozen=True, slots=True)
 class SmiReport:
-    """One good run of mx-smi. `bad_rows` is how many rows made no sense."""
+    """One good run of mx-smi.
+
+    `bad_rows` is how many rows could not be read, or not whole. `complete` is whether a
+    device that has no row is known to have none. `refused` are the fields that this
+    mx-smi does not know.
+    """
 
     devices: tuple[SmiDevice, ...] = ()
     driver_version: str | None = None
     sola_version: str | None = None
     bad_rows: int = 0
+    complete: bool = True
+    refused: tuple[str, ...] = ()

@@ -12,11 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..allocation.placement import POLICIES
 from ..devices.health.policy import HealthPolicy, parse_rules
 from ..hardware.settings import DEFAULT_CONTROL
 from ..resources.device_list_strategy import CDI_VERSIONS, STRATEGIES
-from ..resources.pools import DEFAULT_RESOURCE, GRANULARITIES, NAMES_FROM, check_resource_name
+from ..resources.pools import (
+    DEFAULT_RESOURCE,
+    GRANULARITIES,
+    NAMES_FROM,
+    POLICIES,
+    check_resource_name,
+)
 from ..runtime.errors import ConfigurationError
 from ..runtime.log import LEVELS
 from . import types
@@ -87,6 +92,16 @@ HARDWARE_OPTIONS = (
         "device nodes for every container, beside those of its own devices (repeatable;"
         " those of the driver's own class are found without it)",
         "GLOB", repeatable=True,
+    ),
+    Option(
+        "--device-node", "deviceNodes", "", types.DEVICE_NODES,
+        "for a driver whose nodes have no parent device: a node of each device, as"
+        " /dev/spu{index} (in the order of these numbers) or a glob (in the order of minor"
+        " numbers); !GLOB leaves nodes out (repeatable)", "TEMPLATE", repeatable=True,
+    ),
+    Option(
+        "--virtual-functions", "virtualFunctions", "false", types.SWITCH,
+        "whether SR-IOV virtual functions are devices too", "true|false",
     ),
     Option(
         "--simulate", "simulate.cards", "", types.CARDS,

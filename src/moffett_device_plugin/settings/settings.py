@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -93,14 +93,16 @@ def hardware_settings(values: Values) -> HardwareSettings:
         smi=values["--mx-smi"],
         smi_timeout=values["--mx-smi-timeout"],
         control_devices=values["--control-device"],
+        device_nodes=values["--device-node"],
+        virtual_functions=values["--virtual-functions"],
         simulate=values["--simulate"],
         simulate_control=values["--simulate-control"],
     )
 
 
 def health_policy(values: Values) -> HealthPolicy:
-    rules = values["--health"]
-    return HealthPolicy(rules.limits, rules.off, values["--recovery-seconds"])
+    rules: HealthPolicy = values["--health"]
+    return replace(rules, recovery_seconds=values["--recovery-seconds"])
 
 
 def plugin_config(values: Values) -> PluginConfig:

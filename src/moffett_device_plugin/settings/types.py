@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import stat
 from collections.abc import Callable, Mapping
@@ -105,6 +106,16 @@ def _globs(key: str, text: str) -> tuple[str, ...]:
     return globs
 
 
+def _device_nodes(key: str, text: str) -> tuple[str, ...]:
+    items = tuple(part.strip() for part in text.split(",") if part.strip())
+    for item in items:
+        name = item.removeprefix("!")
+        if not name.startswith("/dev/") or re.search(r"[{}]", name.replace("{index}", "")):
+            remedy = "use a node such as /dev/spu{index}, a glob such as /dev/spu-*, or !GLOB"
+            raise ConfigurationError(key, item, remedy)
+    return items
+
+
 def _cards(key: str, text: str) -> tuple[str, ...]:
     from ..hardware.simulation import parse_spec
 
@@ -130,6 +141,10 @@ ADDRESS = OptionType(_address, _TEXT)
 COMMAND = OptionType(_command, _TEXT)
 DEVICE_GLOBS = OptionType(
     _globs, {"type": "array", "items": {"type": "string", "pattern": r"^/dev/([^,]*[^,\s])?$"}}
+)
+_NODE_PATTERN = r"^!?/dev/[^{},\s]*({index}[^{},\s]*)*$"
+DEVICE_NODES = OptionType(
+    _device_nodes, {"type": "array", "items": {"type": "string", "pattern": _NODE_PATTERN}}
 )
 CARDS = OptionType(_cards, _TEXT)
 SWITCH = OptionType(

@@ -1,5 +1,5 @@
 """All the faults, by name. To add one: write it in the file that fits, decorated with
-`@action(NAME)`, and let it leave how to end it in `world.open` if it lasts."""
+`@action(NAME)`, and let it put the function that repairs it into `world.open` if it lasts."""
 
 from . import (
     abuse,

@@ -68,7 +68,7 @@ async def oversized_requests(world: World) -> None:
         with suppress(OSError, StatusError):
             async with await Channel.connect(path) as channel:
                 await channel.unary(api.ALLOCATE, content, 2.0)
-                raise InvariantError("refuses-nonsense", "an oversized request was granted")
+                raise InvariantError("refuses-invalid", "an oversized request was granted")
 
 
 @action("unknown-devices")
@@ -82,7 +82,7 @@ async def unknown_devices(world: World) -> None:
         with suppress(OSError, StatusError):
             async with await Channel.connect(path) as channel:
                 await channel.unary(api.ALLOCATE, request.SerializeToString(), 2.0)
-                raise InvariantError("refuses-nonsense", f"{ids[0]} was granted")
+                raise InvariantError("refuses-invalid", f"{ids[0]} was granted")
 
 
 @action("streams-cancelled")
@@ -122,8 +122,8 @@ async def listener_that_never_reads(world: World) -> None:
         firsts = [asyncio.ensure_future(anext(stream)) for stream in streams]
         await asyncio.wait(firsts, timeout=0.5)
         channel._transport.pause_reading()
-        for chip in world.machine.chips:  # many lists: changes of health
-            world.machine.set_aer(chip, chip.aer_fatal)
+        for device in world.machine.devices:  # many lists: changes of health
+            world.machine.set_aer(device, device.aer_fatal)
         await asyncio.sleep(world.chance.uniform(0, 0.5))
         channel.close()
         await asyncio.gather(*firsts, return_exceptions=True)

@@ -16,7 +16,7 @@ def _can_read(world: World) -> None:
 
 def _runs(world: World) -> None:
     """A daemon that starts with a file that is no use ends, as it should."""
-    world.need(world.plugins and all(plugin.said("starting") for plugin in world.plugins))
+    world.need(world.plugins and all(plugin.logged("starting") for plugin in world.plugins))
 
 
 def _put(path: Path, text: str) -> None:
@@ -67,7 +67,7 @@ async def config_broken(world: World) -> None:
     _runs(world)
     before = world.config.read_text()
     wrong = (
-        "version: v1\nresources: [{granularity: chip}]\n",
+        "version: v1\nresources: [{granularity: device}]\n",
         "version: v1\nresources: [{granularity: [",
         "&a [*a, *a]\n" * 2000,
         "version: v9\n",

@@ -8,32 +8,32 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from ..kubelet import POINTS, until_dead
+from ..kubelet import POINTS, until_crashed
 from ..world import NotNowError, World
 from .registry import action
 
 
 async def restart(world: World, pause: float = 0.0, *, wipe: bool = True) -> None:
     world.kubelet.kill()
-    world.kubelet.tell_pods()
+    world.kubelet.publish_pods()
     await asyncio.sleep(pause)
-    world.kubelet.choose_kind(world.chance)
+    world.kubelet.choose_behaviour(world.chance)
     await world.kubelet.start(wipe=wipe)
     world.changed()
 
 
-async def die_at(world: World, point: str) -> bool:
+async def crash_at(world: World, point: str) -> bool:
     """Kills the kubelet there, and starts another. Whether it came to that point."""
     kubelet = world.kubelet
-    kubelet.died.clear()
-    kubelet.die_at = point
+    kubelet.crashed.clear()
+    kubelet.crash_at = point
     if point in ("allocate-asked", "preferred-asked"):
         await world.admit(1)  # refused, or given and forgotten, as the kubelet died
     else:
         await restart(world)
-        kubelet.die_at = kubelet.die_at and point
-    reached = await until_dead(kubelet, 3.0)
-    kubelet.die_at = ""
+        kubelet.crash_at = kubelet.crash_at and point
+    reached = await until_crashed(kubelet, 3.0)
+    kubelet.crash_at = ""
     await restart(world, world.chance.choice((0.0, 0.0, 0.01, 0.3)))
     return reached
 
@@ -41,7 +41,7 @@ async def die_at(world: World, point: str) -> bool:
 def _dies(point: str) -> Callable[[World], Awaitable[None]]:
     async def act(world: World) -> None:
         world.need(world.kubelet.running and world.plugin is not None)
-        if not await die_at(world, point):
+        if not await crash_at(world, point):
             raise NotNowError
 
     return act
@@ -114,9 +114,9 @@ async def kubelet_never_dials(world: World) -> None:
 async def kubelet_socket_replaced(world: World) -> None:
     """Another kubelet takes the socket's place while the old one still hangs around."""
     world.need(world.kubelet.running)
-    world.kubelet.get_stuck()
+    world.kubelet.stop_accepting()
     await asyncio.sleep(world.chance.choice((0.0, 0.1)))
-    world.kubelet.choose_kind(world.chance)
+    world.kubelet.choose_behaviour(world.chance)
     await world.kubelet.start(wipe=False)
 
 
@@ -148,4 +148,4 @@ async def own_sockets_deleted(world: World) -> None:
 
 @action("stream-cut", seconds=14)
 async def stream_cut(world: World) -> None:
-    world.kubelet.cut(world.pick(world.kubelet.resources()))
+    world.kubelet.disconnect(world.pick(world.kubelet.resources()))

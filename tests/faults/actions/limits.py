@@ -44,7 +44,7 @@ async def devices_full(world: World) -> None:
 async def cdi_full(world: World) -> None:
     world.need(world.small)
     fill(world.cdi_dir)
-    world.cdi_full_since = world.offer_now
+    world.cdi_full_since = world.advertised_now
     world.open["disk-full: cdi"] = lambda: empty(world.cdi_dir)
 
 
@@ -59,7 +59,7 @@ async def nfd_full(world: World) -> None:
 async def no_descriptors(world: World) -> None:
     """EMFILE for whatever the daemon opens, or soon."""
     # One that starts cannot load its own code then, and is no daemon yet.
-    world.need(world.plugin and world.plugin.said("registered"))
+    world.need(world.plugin and world.plugin.logged("registered"))
     world.need("no-descriptors" not in world.open)
     world.limit_descriptors(world.chance.choice((0, 0, 1, 3)))
     world.block("no descriptors")

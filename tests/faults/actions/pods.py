@@ -14,7 +14,7 @@ async def pod_comes(world: World) -> None:
     world.need(world.plugin is not None and world.kubelet.running)
     count = world.chance.randint(1, 2)
     sure = world.settled and not world.open and world.differences() == []
-    generation = {chip.bus_id: chip.node for chip in world.machine.chips}
+    generation = {device.bus_id: device.node for device in world.machine.devices}
     free = _free(world)
     pod = await world.admit(count)
     if pod is None:
@@ -23,12 +23,12 @@ async def pod_comes(world: World) -> None:
         return
     given = {device.host_path for device in pod.response.devices}
     if sure and given != world.nodes_now(pod):
-        text = f"{world.chips_of(pod)} were given with {sorted(given)}, not {generation}"
+        text = f"{world.devices_of(pod)} were given with {sorted(given)}, not {generation}"
         raise InvariantError("right-nodes", text)
 
 
 def _free(world: World) -> int:
-    want = expected(world.machine.chips, world.shape, smi_well=world.machine.smi_well)
+    want = expected(world.machine.devices, world.shape, smi_ok=world.machine.smi_ok)
     sure = {i for i, what in want[world.shape.resource].items() if what is Expect.HEALTHY}
     pods = [pod for pod in world.kubelet.pods.values() if pod.resource == world.shape.resource]
     taken = {unit for pod in pods for unit in pod.device_ids}

@@ -12,7 +12,7 @@ from .registry import action
 def _misbehaves(mode: str) -> Callable[[World], Awaitable[None]]:
     async def act(world: World) -> None:
         world.machine.set_smi(mode)
-        world.open["mx-smi"] = lambda: world.machine.set_smi("well")
+        world.open["mx-smi"] = lambda: world.machine.set_smi("ok")
 
     return act
 

@@ -1,3 +1,21 @@
+{{/* Each template begins with this: a value that is null or missing is its default, also under
+`--reuse-values` from a chart that did not have it. */}}
+{{- define "spu.init" -}}
+{{- include "spu.fill" (list .Values (include "spu.defaults" . | fromJson)) -}}
+{{- end -}}
+{{- define "spu.fill" -}}
+{{- $values := index . 0 -}}
+{{- range $key, $default := index . 1 -}}
+{{- $value := index $values $key -}}
+{{- if kindIs "invalid" $value -}}
+{{- $_ := set $values $key $default -}}
+{{- /* Within `resources` a null takes a limit away. */ -}}
+{{- else if and (kindIs "map" $default) (ne $key "resources") -}}
+{{- include "spu.fill" (list $value $default) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "spu.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
@@ -21,15 +39,12 @@ app.kubernetes.io/name: {{ include "spu.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* The labels of an object: (list $ labels). What the selectors need is the chart's own; any other
+may be given. */}}
 {{- define "spu.labels" -}}
-{{ include "spu.selectorLabels" . }}
-app.kubernetes.io/component: device-plugin
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $ := index . 0 -}}
+{{- $own := dict "app.kubernetes.io/component" "device-plugin" "app.kubernetes.io/version" $.Chart.AppVersion "app.kubernetes.io/managed-by" $.Release.Service "helm.sh/chart" (printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_") -}}
+{{- toYaml (mergeOverwrite $own (deepCopy $.Values.commonLabels) (deepCopy (index . 1)) (include "spu.selectorLabels" $ | fromYaml)) -}}
 {{- end -}}
 
 {{/* The metadata of an object: (list $ name labels annotations). */}}
@@ -37,10 +52,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $ := index . 0 -}}
 name: {{ index . 1 }}
 labels:
-  {{- include "spu.labels" $ | nindent 2 }}
-  {{- with index . 2 }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "spu.labels" (list $ (index . 2)) | nindent 2 }}
 {{- with mergeOverwrite (deepCopy $.Values.commonAnnotations) (index . 3) }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -141,8 +153,10 @@ none
 {{- end -}}
 
 {{- define "spu.rollingUpdate" -}}
-{{- if .Values.updateStrategy.rollingUpdate -}}
-{{ toYaml .Values.updateStrategy.rollingUpdate }}
+{{- $given := .Values.updateStrategy.rollingUpdate -}}
+{{- if $given -}}
+{{- /* Kubernetes takes only one of both that is not 0, and counts maxUnavailable as 1. */ -}}
+{{ toYaml (hasKey $given "maxSurge" | ternary (mergeOverwrite (dict "maxUnavailable" 0) $given) $given) }}
 {{- else if and (semverCompare ">=1.22.0-0" .Capabilities.KubeVersion.Version) (not .Values.hostNetwork) -}}
 maxSurge: 1
 maxUnavailable: 0
@@ -162,6 +176,9 @@ maxUnavailable: 1
 {{- $_ := set $capabilities "add" (list "SYS_CHROOT") -}}
 {{- end -}}
 {{- $profile = dict "allowPrivilegeEscalation" false "privileged" false "readOnlyRootFilesystem" true "runAsUser" 0 "runAsGroup" 0 "capabilities" $capabilities -}}
+{{- end -}}
+{{- with .Values.security.seLinuxType -}}
+{{- $_ := set $profile "seLinuxOptions" (dict "type" .) -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $profile .Values.security.containerSecurityContext) -}}
 {{- end -}}
@@ -231,12 +248,12 @@ maxUnavailable: 1
 {{- $root := include "spu.hostRoot" . -}}
 - name: device-plugins
   mountPath: /var/lib/kubelet/device-plugins
-  hostPath: {path: {{ .Values.kubeletDir }}/device-plugins}
+  hostPath: {path: {{ .Values.kubelet.devicePluginDir }}}
 {{- if and .Values.podResources.enabled (semverCompare ">=1.15.0-0" .Capabilities.KubeVersion.Version) }}
 - name: pod-resources
   mountPath: /var/lib/kubelet/pod-resources
   readOnly: true
-  hostPath: {path: {{ .Values.kubeletDir }}/pod-resources, type: Directory}
+  hostPath: {path: {{ .Values.kubelet.rootDir }}/pod-resources, type: Directory}
 {{- end }}
 {{- if eq $root "all" }}
 - name: host
@@ -249,8 +266,8 @@ maxUnavailable: 1
   {{- end }}
   hostPath: {path: {{ .Values.hostRoot.path }}, type: Directory}
 {{- else if eq $root "parts" }}
-{{- range .Values.hostRoot.parts }}
-- name: host{{ . | replace "/" "-" | replace "." "-" | replace "_" "-" | lower }}
+{{- range $number, $_ := .Values.hostRoot.parts }}
+- name: host-{{ $number }}
   mountPath: /host{{ . }}
   readOnly: true
   hostPath: {path: {{ . }}, type: Directory}
@@ -343,6 +360,23 @@ metricRelabelings:
 
 {{/* Stops what cannot work, with the remedy. */}}
 {{- define "spu.check" -}}
+{{- $chartValues := dict "hostRoot" "hostRoot.mode and hostRoot.path" "kubeletDir" "kubelet.devicePluginDir" "podResourcesSocket" "kubelet.rootDir or podResources.enabled" -}}
+{{- range $section := concat (list .Values.config.inline) (default list .Values.config.inline.nodes) -}}
+{{- range $key, $value := $chartValues -}}
+{{- if hasKey $section $key -}}
+{{- fail (printf "config.inline.%s is a path in the container, where the chart mounts the host's: use %s" $key $value) -}}
+{{- end -}}
+{{- end -}}
+{{- if hasKey (default dict $section.cdi) "dir" -}}
+{{- fail "config.inline.cdi.dir is a path in the container, where the chart mounts the host's: use cdi.dir" -}}
+{{- end -}}
+{{- if hasKey (default dict $section.labels) "nfdFile" -}}
+{{- fail "config.inline.labels.nfdFile is a path in the container, where the chart mounts the host's: use labels.nfdDir" -}}
+{{- end -}}
+{{- end -}}
+{{- if and (not (kindIs "invalid" .Values.sharing.failRequestsGreaterThanOne)) (le (int (default 1 .Values.sharing.replicas)) 1) -}}
+{{- fail "sharing.failRequestsGreaterThanOne has no effect without sharing.replicas of 2 or more" -}}
+{{- end -}}
 {{- if and .Values.config.inline .Values.config.existingConfigMap -}}
 {{- fail "config.inline and config.existingConfigMap are both set: use one of them" -}}
 {{- end -}}

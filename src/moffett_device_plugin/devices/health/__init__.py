@@ -1,7 +1,7 @@
-"""Verdicts on devices, with reasons. Pure: snapshots and a clock's reading in.
+"""The health of devices, with reasons. Pure: snapshots and a clock's reading in.
 
-reasons   the values: a reason, a verdict
-rules     one function a rule: a device in, a sentence out when it applies
-policy    which rules are on, and with which limits; the `--health` setting
-judge     rules over a whole snapshot, and the memory that flapping needs
+reasons   the values: a reason, a health status
+rules     one function for each rule
+policy    which rules apply, and their limits
+evaluate  rules over a whole snapshot, and the history that flapping needs
 """

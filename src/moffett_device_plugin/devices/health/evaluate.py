@@ -1,7 +1,8 @@
-"""The verdict on every device of a snapshot.
+"""The health of every device of a snapshot.
 
-Bad news counts at once; good news only after the cause has been absent for the
-policy's `recovery_seconds`, so that a flapping chip does not flap in the scheduler.
+A device is unhealthy at once; it is healthy again only after the cause has been absent
+for the policy's `recovery_seconds`, so that a flapping device does not flap in the
+scheduler.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from ..inventory import Device, Snapshot
 from .policy import HealthPolicy
 from .reasons import HealthStatus, Reason, Severity
-from .rules import RULES, Context
+from .rules import AER_SECONDS, RULES, Context
 
-#: Given with the verdict while a cause is gone but not for long enough.
+#: The reason while a cause is gone but not for long enough.
 RECOVERING = "recovering"
 
 
@@ -35,7 +36,7 @@ HealthHistories = Mapping[str, HealthHistory]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Verdicts by device id; judge again at `again_at`, if nothing happens before."""
+    """Health by device ID; evaluate again at `again_at`, if nothing happens before."""
 
     health_statuses: Mapping[str, HealthStatus]
     histories: HealthHistories
@@ -47,44 +48,47 @@ def evaluate(
 ) -> Evaluation:
     """`now` is in seconds of a clock that never goes back."""
     health_statuses: dict[str, HealthStatus] = {}
-    next_memories: dict[str, HealthHistory] = {}
+    next_histories: dict[str, HealthHistory] = {}
     deadlines: list[float] = []
     for device in snapshot.devices:
         before = histories.get(device.id, HealthHistory())
-        reasons = reasons_of(device, snapshot, policy, before.active)
+        reasons = reasons_of(device, snapshot, policy, before.active, now)
         causes = tuple(r for r in reasons if r.severity is Severity.UNHEALTHY)
         active = frozenset(reason.code for reason in reasons)
         since = now if before.clear_since is None else before.clear_since
         if causes:
-            memory = HealthHistory(True, None, causes, active)
+            history = HealthHistory(True, None, causes, active)
         elif before.unhealthy and now - since < policy.recovery_seconds:
-            memory = HealthHistory(True, since, before.causes, active)
+            history = HealthHistory(True, since, before.causes, active)
             deadlines.append(since + policy.recovery_seconds)
             reasons = (_recovering(before, policy), *reasons)
         else:
-            memory = HealthHistory(active=active)
-        next_memories[device.id] = memory
-        health_statuses[device.id] = HealthStatus(not memory.unhealthy, reasons)
-    return Evaluation(health_statuses, next_memories, min(deadlines, default=None))
+            history = HealthHistory(active=active)
+        if device.fatal_at is not None and device.fatal_at + AER_SECONDS > now:
+            deadlines.append(device.fatal_at + AER_SECONDS)
+        next_histories[device.id] = history
+        health_statuses[device.id] = HealthStatus(not history.unhealthy, reasons)
+    return Evaluation(health_statuses, next_histories, min(deadlines, default=None))
 
 
 def reasons_of(
-    device: Device, snapshot: Snapshot, policy: HealthPolicy, active: frozenset[str]
+    device: Device, snapshot: Snapshot, policy: HealthPolicy, active: frozenset[str], now: float
 ) -> tuple[Reason, ...]:
-    """Everything that the rules which are on say of one device."""
+    """The reasons of all rules that are on and apply to one device."""
     reasons: list[Reason] = []
     for rule in RULES:
         if rule.code in policy.off or not (device.present or rule.of_absent):
             continue
-        context = Context(snapshot, policy.limits[rule.code], rule.code in active)
+        context = Context(snapshot, policy.limits[rule.code], rule.code in active, now)
         message = rule.check(device, context)
         if message is not None:
-            reasons.append(Reason(rule.code, message, rule.severity))
+            severity = Severity.WARNING if rule.code in policy.warn else rule.severity
+            reasons.append(Reason(rule.code, message, severity))
     return tuple(reasons)
 
 
-def _recovering(memory: HealthHistory, policy: HealthPolicy) -> Reason:
-    causes = ", ".join(reason.code for reason in memory.causes)
+def _recovering(history: HealthHistory, policy: HealthPolicy) -> Reason:
+    causes = ", ".join(reason.code for reason in history.causes)
     return Reason(
         RECOVERING,
         f"{causes} is over; healthy when it stays so for {policy.recovery_seconds:g} s",

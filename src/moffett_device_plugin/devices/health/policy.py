@@ -24,12 +24,13 @@ class HealthPolicy:
 
     limits: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: LIMITS)
     off: frozenset[str] = frozenset()
+    warn: frozenset[str] = frozenset()  # only warnings, whatever the rule itself says
     recovery_seconds: float = 5.0
 
 
 def parse_rules(items: str, key: str = "--health") -> HealthPolicy:
     """Raises ConfigurationError that names the rule, the value and what is allowed."""
-    limits, off = dict(LIMITS), set()
+    limits, off, warn = dict(LIMITS), set(), set()
     for item in filter(None, (part.strip() for part in items.split(","))):
         rule, separator, value = item.partition("=")
         if rule not in LIMITS:
@@ -38,19 +39,27 @@ def parse_rules(items: str, key: str = "--health") -> HealthPolicy:
             near = get_close_matches(rule, LIMITS, 1)
             hint = f"did you mean {near[0]}?" if near else f"rules: {', '.join(LIMITS)}"
             raise ConfigurationError(key, item, f"there is no such rule; {hint}")
+        off.discard(rule)
+        warn.discard(rule)
         if value in ("off", "false"):
             off.add(rule)
             continue
+        if value == "warning":
+            warn.add(rule)
+            continue
         if value in ("on", "true"):
-            off.discard(rule)
             continue
         limits[rule] = _limits(rule, value if separator else "", key, item)
-    return HealthPolicy(limits=limits, off=frozenset(off))
+    return HealthPolicy(limits, frozenset(off), frozenset(warn))
 
 
 def _limits(rule: str, value: str, key: str, item: str) -> tuple[float, ...]:
     default = LIMITS[rule]
-    form = {0: "on or off", 1: "on, off or a number", 2: "on, off, FAIL or FAIL/RECOVER"}
+    form = {
+        0: "on, off or warning",
+        1: "on, off, warning or a number",
+        2: "on, off, warning, FAIL or FAIL/RECOVER",
+    }
     remedy = f"{rule} takes {form[len(default)]}"
     try:
         numbers = tuple(float(part) for part in value.split("/"))

@@ -1,4 +1,4 @@
-"""What health says of a device."""
+"""The health of a device, with its reasons."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class HealthStatus:
-    """Whether a device may be given to pods, and everything that speaks against it
-    or is worth knowing."""
+    """Whether a device may be given to pods, and the reasons why not, or
+    that are warnings."""
 
     healthy: bool
     reasons: tuple[Reason, ...] = ()
