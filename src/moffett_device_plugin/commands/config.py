@@ -119,6 +119,7 @@ def _resource_lines(values: Values, item: Part | None, resource: Resource) -> It
 
 def _entry(option: Option, indent: str, key: str, text: str, origin: str) -> Iterator[str]:
     from ..settings.tree import takes_list, takes_mapping
+    from ..settings.types import SWITCH, number_of
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if takes_mapping(option) and parts:
@@ -129,7 +130,7 @@ def _entry(option: Option, indent: str, key: str, text: str, origin: str) -> Ite
         return
     if takes_list(option) or takes_mapping(option):
         shown = "[" + ", ".join(json.dumps(part) for part in parts) + "]" if parts else ""
-    elif option.type.schema.get("type") in ("number", "integer", "boolean"):
+    elif option.type is SWITCH or number_of(option.type):
         shown = text
     else:
         shown = json.dumps(text, ensure_ascii=False) if text else ""

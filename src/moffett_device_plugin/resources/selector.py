@@ -86,6 +86,7 @@ def normal(key: str, text: str) -> str | None:
         case "bus_ids":
             return sysfs_bus_id(text)
         case "numa_nodes" | "indexes":
-            return str(int(text)) if text.isascii() and text.isdecimal() else None
+            plain = text.isascii() and text.isdecimal() and len(text) < 10
+            return str(int(text)) if plain else None
         case _:
             return text or None

@@ -68,8 +68,9 @@ def read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError("--config", str(path), f"{error.strerror}") from None
+    except (OSError, ValueError) as error:  # the latter for what is no path
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError("--config", str(path), f"{why}") from None
     try:
         return data.decode()
     except UnicodeDecodeError:

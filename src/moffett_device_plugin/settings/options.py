@@ -67,7 +67,10 @@ _RESOURCE_NAME = OptionType(_resource, {"type": "string", "pattern": "^[^/]+/[^/
 #: In the file, a rule is a key of a mapping; `config.document` knows.
 RULES = OptionType(
     _rules,
-    {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+    {
+        "type": "object",
+        "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+    },
 )
 
 HARDWARE_OPTIONS = (

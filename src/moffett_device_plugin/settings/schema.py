@@ -8,7 +8,7 @@ from . import types
 from .options import Option
 from .tree import ROOT, Branch, Constant, Items, Node, Pairs, Texts, takes_list
 
-_TEXT_OR_NUMBER = {"type": ["string", "number"]}
+_NUMBER = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}]}
 
 
 def schema() -> dict[str, Any]:
@@ -33,10 +33,11 @@ def _of(node: Node) -> dict[str, Any]:
         case Items(each=each):
             form = {"type": ["array", "null"], "items": _of(each) | {"type": "object"}}
         case Texts(type=type):
-            one = {"type": type}
-            form = {"oneOf": [one, {"type": "array", "items": one}]}
+            one = _NUMBER if type == "integer" else types.TEXT.schema
+            form = _or_nothing({"anyOf": [one, {"type": "array", "items": one}]})
         case Pairs():
-            form = {"type": "object", "additionalProperties": {"type": "string"}}
+            texts = {"type": ["string", "number", "boolean", "null"]}
+            form = {"type": ["object", "null"], "additionalProperties": texts}
         case Constant(value=value):
             form = {"const": value}
         case Option():
@@ -47,20 +48,26 @@ def _of(node: Node) -> dict[str, Any]:
 def _of_option(option: Option) -> dict[str, Any]:
     form = dict(option.type.schema)
     if takes_list(option) and form.get("type") == "array":
-        form = {"oneOf": [form["items"], form]}
+        form = {"anyOf": [form["items"], form]}
+    form = _or_nothing(form)
     if option.default:
         form["default"] = _as_json(option)
     return form | {"description": f"{option.help} [{option.flag}, {option.env}]"}
 
 
+def _or_nothing(form: dict[str, Any]) -> dict[str, Any]:
+    """A key without a value says nothing."""
+    return {"anyOf": [*form.get("anyOf", [form]), {"enum": [None, ""]}]}
+
+
 def _as_json(option: Option) -> Any:
     """The default as the file would have it."""
-    type = option.type
-    if type is types.SWITCH:
+    if option.type is types.SWITCH:
         return option.default in types.TRUE
-    if type.schema.get("type") == "integer":
-        return int(option.default)
-    if type.schema.get("type") == "number":
-        number = float(option.default)
-        return int(number) if number.is_integer() else number
+    match types.number_of(option.type):
+        case "integer":
+            return int(option.default)
+        case "number":
+            number = float(option.default)
+            return int(number) if number.is_integer() else number
     return option.default

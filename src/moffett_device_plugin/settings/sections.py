@@ -242,6 +242,8 @@ def _check(value: Value, node: Node, file: str, path: str) -> None:
         case Option() as option, _ if _fits(option, value):
             if isinstance(value, Sequence):
                 _check_scalars(value, file, path)
+            elif isinstance(value, Scalar) and takes_list(option):
+                _check_item(value, where)
         case _:
             raise ConfigurationError(where, _shown(value), _form(node))
 
@@ -251,8 +253,14 @@ def _check_scalars(value: Sequence, file: str, path: str) -> None:
         key = f"{file}:{item.line}: {path}[{number}]"
         if not isinstance(item, Scalar):
             raise ConfigurationError(key, _shown(item), "use a single value")
-        if "," in item.text:
-            raise ConfigurationError(key, item.text, "use an item of its own for each value")
+        _check_item(item, key)
+
+
+def _check_item(item: Scalar, key: str) -> None:
+    if "," in item.text:
+        raise ConfigurationError(key, item.text, "use an item of its own for each value")
+    if not item.text or item.text != item.text.strip():
+        raise ConfigurationError(key, item.text, "use a value, without space around it")
 
 
 def _fits(option: Option, value: Value) -> bool:

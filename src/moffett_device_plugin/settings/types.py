@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import stat
@@ -26,7 +27,14 @@ class OptionType:
     check: Callable[[str, Any], None] | None = None
 
 
-_TEXT = {"type": "string"}
+#: The file's texts are read as they are written, also where YAML sees a number.
+_TEXT = {"type": ["string", "number", "boolean"]}
+#: What is written in quotes is read as well.
+_QUOTED_SWITCH = "^({})$".format(
+    "|".join(
+        "".join(f"[{c.upper()}{c}]" for c in word) for word in (TRUE + FALSE) if word.isalpha()
+    )
+)
 
 
 def _directory(key: str, text: str) -> Path:
@@ -132,29 +140,46 @@ SOCKET = OptionType(_socket, _TEXT)
 ADDRESS = OptionType(_address, _TEXT)
 COMMAND = OptionType(_command, _TEXT)
 DEVICE_GLOBS = OptionType(
-    _globs, {"type": "array", "items": {"type": "string", "pattern": "^/dev/"}}
+    _globs, {"type": "array", "items": {"type": "string", "pattern": r"^/dev/([^,]*[^,\s])?$"}}
 )
+_NODE_PATTERN = r"^!?/dev/[^{},\s]*({index}[^{},\s]*)*$"
 DEVICE_NODES = OptionType(
-    _device_nodes,
-    {"type": "array", "items": {"type": "string", "pattern": "^!?/dev/[^{}]*({index}[^{}]*)*$"}},
+    _device_nodes, {"type": "array", "items": {"type": "string", "pattern": _NODE_PATTERN}}
 )
 CARDS = OptionType(_cards, _TEXT)
-SWITCH = OptionType(_switch, {"type": "boolean"})
+SWITCH = OptionType(
+    _switch,
+    {
+        "anyOf": [
+            {"type": "boolean"},
+            {"enum": [0, 1, "0", "1"]},
+            {"type": "string", "pattern": _QUOTED_SWITCH},
+        ]
+    },
+)
 TEXT = OptionType(_text, _TEXT)
+
+
+def number_of(option_type: OptionType) -> str | None:
+    """`integer` or `number`, for the types whose values are numbers."""
+    first = option_type.schema.get("anyOf", [{}])[0].get("type")
+    return first if first in ("integer", "number") else None
 
 
 def seconds(least: float, most: float) -> OptionType:
     def parse(key: str, text: str) -> float:
         try:
-            value = float(text.removesuffix("s"))
+            value = float(text.removesuffix("s") if text.isascii() and "_" not in text else "nan")
         except ValueError:
-            value = -1.0
+            value = math.nan
         if not least <= value <= most:
             remedy = f"use a number of seconds from {least:g} to {most:g}"
             raise ConfigurationError(key, text, remedy)
         return value
 
-    return OptionType(parse, {"type": "number", "minimum": least, "maximum": most})
+    number = {"type": "number", "minimum": least, "maximum": most}
+    quoted = {"type": "string", "pattern": r"^[-+0-9.eE\s]+s?$"}
+    return OptionType(parse, {"anyOf": [number, quoted]})
 
 
 def whole_number(least: int, most: int) -> OptionType:
@@ -169,7 +194,8 @@ def whole_number(least: int, most: int) -> OptionType:
             raise ConfigurationError(key, text, remedy)
         return int(text)
 
-    return OptionType(parse, {"type": "integer", "minimum": least, "maximum": most})
+    number = {"type": "integer", "minimum": least, "maximum": most}
+    return OptionType(parse, {"anyOf": [number, {"type": "string", "pattern": "^[0-9]+$"}]})
 
 
 def one_of(allowed: tuple[str, ...]) -> OptionType:
@@ -192,4 +218,4 @@ def some_of(allowed: tuple[str, ...]) -> OptionType:
         return frozenset(parts)
 
     each = {"enum": list(allowed)}
-    return OptionType(parse, {"oneOf": [each, {"type": "array", "items": each, "minItems": 1}]})
+    return OptionType(parse, {"anyOf": [each, {"type": "array", "items": each}]})
