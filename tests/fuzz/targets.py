@@ -91,6 +91,8 @@ def messages(data: bytes) -> None:
             async for _ in answer:
                 break
             await answer.aclose()
+        elif hasattr(answer, "__await__"):
+            await answer
 
     try:
         _run(call())
