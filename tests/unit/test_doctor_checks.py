@@ -140,6 +140,24 @@ def test_each_fault_of_a_device_is_reported_once_with_one_remedy(host: FakeHost)
     assert not told
 
 
+def test_a_foreign_driver_is_reported_once(host: FakeHost) -> None:
+    host.function("0000:36:00.0")
+    host.function("0000:37:00.0", driver="vfio-pci", node=None)
+    found = on_host(host)
+    reason = only(found["health"])
+    assert (reason.level, reason.subjects) == (Level.FAIL, ("0000:37:00.0",))
+    assert "foreign-driver" in reason.found
+    assert only(found["driver"]).level is Level.PASS
+
+
+def test_virtual_functions_that_are_left_out_are_no_missing_card(host: FakeHost) -> None:
+    path = host.function("0000:36:00.1")
+    (path / "physfn").symlink_to("../0000:36:00.0")
+    cards = only(on_host(host)["cards"])
+    assert (cards.level, cards.subjects) == (Level.FAIL, ("0000:36:00.1",))
+    assert "--virtual-functions" in cards.remedy
+
+
 def test_a_device_that_was_never_seen_makes_its_card_incomplete(tmp_path: Path) -> None:
     context = simulated(tmp_path, Faults().with_fault("0000:37:00.0", "gone"))
     finding = only(findings_of(context)["complete-cards"])
@@ -212,10 +230,10 @@ def test_what_all_devices_have_is_one_line(tmp_path: Path) -> None:
 
 
 def with_host_dev(host: FakeHost, *devices: str) -> Context:
-    """A host whose /dev is visible, and each node a character device."""
+    """A host whose /dev is visible, with these nodes."""
     (host.root / "dev/char").mkdir(parents=True)
-    for name in devices:
-        (host.root / "dev" / name).symlink_to("/dev/null")
+    for name in devices:  # an ordinary file: its number is 0:0
+        (host.root / "dev" / name).write_text("")
     status = (host.root / "dev").stat()
     number = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
     (host.root / "proc/self").mkdir(parents=True)
@@ -233,8 +251,7 @@ def test_a_node_without_its_link_in_dev_char_is_reported(host: FakeHost) -> None
         ("/dev/spu0", "/dev/spu1", "/dev/spu2"),
     )
     assert "daemon-reload" in missing.found
-    number = Path("/dev/null").stat().st_rdev
-    (host.root / f"dev/char/{os.major(number)}:{os.minor(number)}").symlink_to("../spu0")
+    (host.root / "dev/char/0:0").symlink_to("/dev/spu0")
     assert only(looked(nodes.char_links(context))).level is Level.PASS
     # A copy of /dev, as in a container, says nothing of the host's links.
     (host.root / "proc/self/mountinfo").write_text("")

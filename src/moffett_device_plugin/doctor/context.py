@@ -10,6 +10,7 @@ from pathlib import Path
 from ..devices.health.policy import HealthPolicy
 from ..devices.inventory import Device
 from ..devices.state import NodeState
+from ..hardware.resolve import HostRoot
 from ..hardware.settings import HardwareSettings
 from ..podresources.client import SOCKET
 from ..resources.conflicts import mark_conflicts
@@ -117,8 +118,8 @@ class Context:
         return self.hardware.host_root / "sys"
 
     def on_host(self, path: str) -> Path:
-        """Where a path of the host's is visible here."""
-        return self.hardware.host_root / path.lstrip("/")
+        """Where a path of the host's is visible here, its links followed on the host."""
+        return HostRoot(self.hardware.host_root).see(path)
 
     def pools(self) -> tuple[ResourcePool, ...]:
         """What should be advertised now, as the daemon would."""

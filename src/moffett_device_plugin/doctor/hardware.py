@@ -8,7 +8,7 @@ from ..devices.health.reasons import Severity
 from ..devices.health.rules import MINIMUM_SOLA, RULES
 from ..hardware import sysfs
 from ..hardware.mxsmi import version_of
-from ..hardware.pci import BASE_CLASS_ACCELERATOR, VENDOR_MOFFETT, sysfs_bus_id
+from ..hardware.pci import BASE_CLASS_ACCELERATOR, VENDOR_MOFFETT, is_passthrough, sysfs_bus_id
 from ..hardware.sola import SOLA
 from ..hardware.types import Telemetry
 from .context import Context
@@ -33,6 +33,9 @@ def cards(context: Context) -> Findings:
         return ok(f"{spus} on {boards} ({products}){simulated}")
     if context.state_error is not None:
         return fail(context.state_error, "look at the kernel's log (dmesg) for blocked tasks")
+    if virtual := context.state.snapshot.virtual_functions:
+        remedy = "set virtualFunctions (--virtual-functions) to use them"
+        return fail("only virtual functions, which are left out", remedy, *virtual)
     return _nothing_found(context)
 
 
@@ -91,10 +94,11 @@ def pcie_errors(context: Context) -> Findings:
 
 
 def driver(context: Context) -> Findings:
-    """What is bound to the devices; that nothing is bound to one is a matter of health."""
-    drivers = sorted({d.function.driver for d in context.present if d.function.driver})
+    """What is bound to the devices; none, or a foreign one, is a matter of health."""
+    bound = {d.function.driver for d in context.present if d.function.driver}
+    drivers = sorted(name for name in bound if not is_passthrough(name))
     if not drivers:
-        return skip("no driver is bound")
+        return skip("no driver is bound: see health")
     if len(drivers) > 1:
         text = f"devices have different drivers: {some(drivers)}"
         return warn(text, "bind SOLA's driver to all of them, or exclude the others")
@@ -161,7 +165,8 @@ def mx_smi(context: Context) -> Findings:
         return warn(text, "run mx-smi select on the host, and report what it prints")
     if missing:
         text = f"{text}, without {' and '.join(missing)}: health rules on these have no effect"
-        return warn(text, "upgrade SOLA: an older mx-smi does not have these fields")
+        refused = f" (it refuses {some(smi.refused)})" if smi.refused else ""
+        return warn(text, f"upgrade SOLA: an older mx-smi does not have these fields{refused}")
     if context.smi_seconds > _SLOW:
         return warn(f"{text}: slow", "check the load of the host, and mx-daemon's log")
     return ok(text)

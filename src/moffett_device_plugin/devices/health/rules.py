@@ -185,19 +185,24 @@ RULES: tuple[Rule, ...] = (
         of_absent=True,
     ),
     Rule("config-unreadable", config_unreadable, "reboot the card (mx-smi reboot -i N)"),
-    Rule("no-driver", no_driver, "load the driver; look at the kernel's log"),
+    Rule(
+        "no-driver", no_driver,
+        "load SOLA's driver on the host, look at the kernel's log (dmesg); after a kernel"
+        " update, install SOLA again",
+    ),
     Rule(
         "foreign-driver", foreign_driver,
         "bind the SPU's own driver, or leave the device out (exclude)",
     ),
     Rule(
         "no-device-node", no_device_node,
-        "load the driver; look at udev and the kernel's log; set deviceNodes where the"
+        "look at udev (udevadm trigger) and the kernel's log; set deviceNodes where the"
         " driver's nodes have no parent device",
     ),
     Rule(
         "firmware-not-loaded", firmware_not_loaded,
-        "wait for mx-daemon (about 20 s after boot); then its log",
+        "wait for mx-daemon (about 20 s after boot); then systemctl status mx-daemon and"
+        " mx-mft status N on the host",
     ),
     Rule(
         "sola-too-old", sola_too_old, "upgrade the SOLA Toolkit", of_absent=True, of_node=True
@@ -209,10 +214,14 @@ RULES: tuple[Rule, ...] = (
     Rule("aer-fatal", aer_fatal, "reboot the card; look at slot and riser", limits=(0,)),
     # The vendor gives no limit; 43 to 69 C is typical. See docs/health.md.
     Rule("over-temperature", over_temperature, "look at the airflow", limits=(90, 80)),
-    Rule("link-degraded", link_degraded, "reseat the card", Severity.WARNING),
+    Rule(
+        "link-degraded", link_degraded, "reseat the card; check slot, riser and BIOS",
+        Severity.WARNING,
+    ),
     Rule("ecc-corrected", ecc_corrected, "watch it", Severity.WARNING, limits=(0,)),
     Rule(
-        "mx-smi-unresponsive", mx_smi_unresponsive, "run mx-smi by hand", Severity.WARNING,
+        "mx-smi-unresponsive", mx_smi_unresponsive,
+        "run mx-smi on the host; if it hangs there, look at dmesg and mx-daemon", Severity.WARNING,
         of_node=True,
     ),
 )  # fmt: skip
