@@ -19,7 +19,7 @@ SIZES = ("1", "2", "n/4", "n/2", "n-1")
 
 
 def cards(devices: int, product: str) -> tuple[str, ...]:
-    """S30 have three chips; what is left over of `devices` are cards with one."""
+    """S30 have three devices; the rest of `devices` are cards with one."""
     if product == "S4":
         return ("S4",) * devices
     return ("S30",) * (devices // 3) + ("S4",) * (devices % 3)

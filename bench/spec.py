@@ -72,7 +72,7 @@ class Request:
 
 
 def simulated(devices: int) -> str:
-    """The layout of `devices` chips in the product's words: S30 cards if they fit.
+    """The layout of `devices` devices as a value of --simulate: S30 cards if they fit.
 
     >>> simulated(24), simulated(1000)
     ('8xS30', '1000xS4')

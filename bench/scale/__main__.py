@@ -1,6 +1,6 @@
-"""`python -m bench.scale`: what a fleet does to its API server, and a daemon to its node.
+"""`python -m bench.scale`: the load of a fleet on its API server, and of a daemon on its node.
 
-Nothing of it needs a network, privileges or a cluster. See docs/scale.md.
+Needs no network, privileges or cluster. See docs/scale.md.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from .scenarios import HOUR, SCENARIOS, Outcome
 
 _TITLES = (
     "situation", "simulated nodes", "writes /h and node", "writes /s, fleet",
-    "busiest second, requests", "TLS handshakes", "429", "half told after", "all told after",
+    "busiest second, requests", "TLS handshakes", "429", "half written after", "all written after",
 )  # fmt: skip
 
 
 def main() -> None:
     p = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     p.add_argument("--nodes", type=int, default=5000, help="of the fleet")
-    p.add_argument("--only", default="", metavar="TEXT", help="situations whose names have it")
-    p.add_argument("--no-memory", action="store_true", help="do not start any real daemon")
+    p.add_argument("--only", default="", metavar="TEXT", help="only situations with this text")
+    p.add_argument("--no-memory", action="store_true", help="start no real daemon")
     arguments = p.parse_args()
     logging.disable(logging.CRITICAL)
     print(_row(_TITLES))
@@ -33,18 +33,18 @@ def main() -> None:
     for scenario in SCENARIOS:
         if arguments.only in scenario.name:
             nodes = min(arguments.nodes, scenario.at_most)
-            outcome = virtual.run(_played(scenario.play(nodes)))
+            outcome = virtual.run(_outcome_of(scenario.play(nodes)))
             print(_row(_cells(scenario.name, outcome, arguments.nodes)), flush=True)
-    print(f"\n{time.perf_counter() - began:.0f} s for all of it\n")
+    print(f"\n{time.perf_counter() - began:.0f} s in total\n")
     if not arguments.no_memory:
-        print(_row(("one daemon with 24 chips", "RSS, MiB", "private dirty, MiB")))
+        print(_row(("one daemon with 24 devices", "RSS, MiB", "private dirty, MiB")))
         print(_row((":--", "--:", "--:")))
         for name, flags in FEATURES.items():
             memory = asyncio.run(resident(flags))
             print(_row((name, f"{memory.rss:.1f}", f"{memory.private_dirty:.1f}")), flush=True)
 
 
-async def _played(outcome: object) -> Outcome:
+async def _outcome_of(outcome: object) -> Outcome:
     return await outcome  # type: ignore[misc,no-any-return]
 
 

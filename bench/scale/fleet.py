@@ -1,5 +1,5 @@
 """Nodes, each with the product's own code for labels, events, the condition and the watch
-of its labels; the chips below it are states made beforehand."""
+of its labels; the states of its devices are made beforehand."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from moffett_device_plugin.runtime.watchable import Watchable
 
 from .server import Connection, Server
 
-#: Eight cards of three chips.
+#: Eight cards of three devices.
 SPEC = "8xS30"
 
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """What a node can be in: every chip well, one of them sick, all of them sick."""
+    """States of a node: every device healthy, one of them unhealthy, all of them unhealthy."""
 
-    well: NodeState
-    one_sick: NodeState
-    all_sick: NodeState
+    healthy: NodeState
+    one_unhealthy: NodeState
+    all_unhealthy: NodeState
 
 
 async def states(spec: str = SPEC) -> States:
@@ -62,7 +62,7 @@ async def states(spec: str = SPEC) -> States:
 
 
 class Node:
-    """One daemon's API features."""
+    """The API features of one daemon."""
 
     def __init__(self, number: int, wanted: ApiFeatures, *, by_label: bool) -> None:
         self.name = f"node-{number}"
@@ -71,10 +71,10 @@ class Node:
         self._features = wanted
         self._by_label = by_label
 
-    async def run(self, starts: float, well: NodeState) -> None:
-        """Starts so many seconds from now and runs until it is cancelled."""
+    async def run(self, starts: float, healthy: NodeState) -> None:
+        """Starts `starts` seconds from now and runs until it is cancelled."""
         await asyncio.sleep(starts)
-        self.state.set(well)
+        self.state.set(healthy)
         settings = ApiSettings("https://10.96.0.1:443", self.name, Path("token"), Path("ca"))
         await run_api_features(
             settings,
@@ -87,7 +87,7 @@ class Node:
 
 
 class Fleet:
-    """So many nodes and their server."""
+    """A number of nodes and their server."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Fleet:
     async def run(
         self,
         seconds: float,
-        well: NodeState,
+        healthy: NodeState,
         spread: float,
         integrations: Coroutine[Any, Any, None] | None = None,
     ) -> None:
@@ -122,7 +122,7 @@ class Fleet:
             ),
         ):
             tasks = [
-                asyncio.ensure_future(node.run(self.chance.uniform(0, spread), well))
+                asyncio.ensure_future(node.run(self.chance.uniform(0, spread), healthy))
                 for node in self.nodes
             ]
             if integrations is not None:

@@ -1,4 +1,4 @@
-"""What the daemon itself takes on a node with 24 chips, with and without what uses the API:
+"""What the daemon itself takes on a node with 24 devices, with and without what uses the API:
 a real process, a fake kubelet, and an API server that is real enough to talk TLS."""
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from .server import Server
 
 HOUR = 3600.0
 ALL = ApiFeatures(labels=True, events=True, condition=True)
-#: As ALL, but the condition, the one write that goes on when nothing happens.
+#: Without the condition, the one write that is repeated when nothing changes.
 QUIET = ApiFeatures(labels=True, events=True)
-#: Seconds in which the fleet starts before something else is looked at.
+#: Seconds in which the fleet starts before anything else happens.
 _START = 600.0
 
 
@@ -24,7 +24,7 @@ _START = 600.0
 class Outcome:
     """Of so many nodes in `seconds`. `requests` by what was asked; `peak` and
     `peak_handshakes` (TLS) are of the busiest second. `half_after` and `all_after`: seconds
-    until that many nodes had told what they had to, where there was something to tell."""
+    until that many nodes had made the writes of the situation, where it has any."""
 
     nodes: int
     seconds: float
@@ -51,27 +51,29 @@ async def steady(nodes: int, features: ApiFeatures = ALL) -> Outcome:
         await asyncio.sleep(HOUR)
         server.forget()
 
-    await fleet.run(2 * HOUR, known.well, _START, from_here())
+    await fleet.run(2 * HOUR, known.healthy, _START, from_here())
     return _outcome(fleet, HOUR)
 
 
-async def flapping(nodes: int, share: float, *, all_chips: bool, period: float) -> Outcome:
-    """An hour in which one chip, or each, of some of the nodes fails and recovers, after
-    so many seconds each time. A fault that all nodes share is one of driver or firmware."""
+async def flapping(nodes: int, share: float, *, all_devices: bool, period: float) -> Outcome:
+    """An hour in which one device, or each, of some nodes fails and recovers every `period`
+    seconds. A fault that all nodes share is one of driver or firmware."""
     server, known = Server(), await states()
     fleet = Fleet(nodes, server, ALL)
     unhealthy = fleet.nodes[: round(nodes * share)]
+
+    failed = known.all_unhealthy if all_devices else known.one_unhealthy
 
     async def flap() -> None:
         await asyncio.sleep(_START)
         server.forget()
         while True:
-            for state in (known.all_sick if all_chips else known.one_sick, known.well):
+            for state in (failed, known.healthy):
                 for node in unhealthy:
                     node.state.set(state)
                 await asyncio.sleep(period)
 
-    await fleet.run(_START + HOUR, known.well, 60.0, flap())
+    await fleet.run(_START + HOUR, known.healthy, 60.0, flap())
     return _outcome(fleet, HOUR)
 
 
@@ -80,12 +82,12 @@ async def start_up(nodes: int, spread: float, server: Server | None = None) -> O
     server, known = server or Server(), await states()
     fleet = Fleet(nodes, server, ALL)
     seconds = spread + 290.0  # before the condition's first heartbeat is due
-    await fleet.run(seconds, known.well, spread)
+    await fleet.run(seconds, known.healthy, spread)
     return _outcome(fleet, seconds, 0.0, "patch node", "patch node status")
 
 
 async def outage(nodes: int, down: float) -> Outcome:
-    """The API server goes away, a chip fails on every node, and after so long it is back."""
+    """The API server is away for `down` seconds, and a device fails on every node meanwhile."""
     server, known = Server(), await states()
     fleet = Fleet(nodes, server, ALL)
     back = _START + down
@@ -95,23 +97,23 @@ async def outage(nodes: int, down: float) -> Outcome:
         server.up = False
         await asyncio.sleep(10.0)
         for node in fleet.nodes:
-            node.state.set(known.one_sick)
+            node.state.set(known.one_unhealthy)
         await asyncio.sleep(down - 10.0)
         server.forget()
         server.up = True
 
-    await fleet.run(back + 900.0, known.well, 60.0, go())
+    await fleet.run(back + 900.0, known.healthy, 60.0, go())
     return _outcome(fleet, 900.0, back, "patch node status", "create event")
 
 
-def _outcome(fleet: Fleet, seconds: float, since: float = 0.0, *told: str) -> Outcome:
-    """`told` are the writes that each node has to have made."""
+def _outcome(fleet: Fleet, seconds: float, since: float = 0.0, *writes: str) -> Outcome:
+    """`writes` are those that each node must have made."""
     server = fleet.server
-    written = [server.first_write.get(what, {}) for what in told]
+    written = [server.first_write.get(what, {}) for what in writes]
     done = sorted(
         max(at[node.name] for at in written) - since
         for node in fleet.nodes
-        if told and all(node.name in at for at in written)
+        if writes and all(node.name in at for at in written)
     )
     return Outcome(
         len(fleet.nodes),
@@ -138,18 +140,18 @@ SCENARIOS = (
     Scenario("steady", steady, at_most=1000),
     Scenario("steady, without the condition", partial(steady, features=QUIET), at_most=1000),
     Scenario(
-        "one chip flaps on 1 % of the nodes",
-        partial(flapping, share=0.01, all_chips=False, period=10.0),
+        "one device flaps on 1 % of the nodes",
+        partial(flapping, share=0.01, all_devices=False, period=10.0),
         at_most=1000,
     ),
     Scenario(
-        "one chip flaps on every node",
-        partial(flapping, share=1.0, all_chips=False, period=10.0),
+        "one device flaps on every node",
+        partial(flapping, share=1.0, all_devices=False, period=10.0),
         at_most=200,
     ),
     Scenario(
-        "every chip flaps on every node",
-        partial(flapping, share=1.0, all_chips=True, period=10.0),
+        "every device flaps on every node",
+        partial(flapping, share=1.0, all_devices=True, period=10.0),
         at_most=200,
     ),
     Scenario("start-up within 60 s", partial(start_up, spread=60.0)),
@@ -158,5 +160,5 @@ SCENARIOS = (
         "start-up at once, small server",
         lambda nodes: start_up(nodes, 0.0, Server(at_once=20, service=0.02, queue=500)),
     ),
-    Scenario("API server away for 10 min, news on every node", partial(outage, down=600.0)),
+    Scenario("API server away for 10 min, a fault on every node", partial(outage, down=600.0)),
 )

@@ -17,7 +17,7 @@ _EPOCH = 1_800_000_000.0
 
 
 class _Selector(selectors.SelectSelector):
-    """Never waits: to wait is to move the clock."""
+    """Never waits, but moves the clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class _Selector(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("everything waits, and nothing will ever happen")
+            raise RuntimeError("every task waits, and there is no timer")
         self.now += max(timeout, 0.0)
         return []
 

@@ -100,7 +100,7 @@ def run_tiny(defects: dict[str, str], looked_at: set[str], log: Path) -> list[Re
     options = Options(
         command=(sys.executable, str(TINY), "{dir}", *defects),
         environment={"PYTHONPATH": os.pathsep.join(sys.path)},
-        timeout=1.0 if "ignores-restart" in defects or "serves-late" in defects else 5.0,
+        timeout=3.0 if "ignores-restart" in defects or "serves-late" in defects else 10.0,
         settle=0.05,
         # Long enough for an interpreter to end in, on a machine that is busy.
         grace=0.5 if "ignores-sigterm" in defects else 10.0,

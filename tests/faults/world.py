@@ -26,6 +26,8 @@ from .truth import Shape
 T = TypeVar("T")
 
 RECOVERY, SMI_INTERVAL, SMI_TIMEOUT = 1.0, 0.5, 1.0
+#: Seconds for a start: on a busy machine the interpreter alone may take several.
+START = 20.0
 #: Seconds after a pod's end in which the daemon may not have noticed it.
 POD_MEMORY = 40.0
 
@@ -133,7 +135,7 @@ class World:
         for device in self.machine.devices:
             device.seen = device.present
         await plugin.start(words, environment)
-        self.changed()
+        self.changed(START)
         return plugin
 
     async def end_plugin(self, number: signal.Signals, plugin: Plugin | None = None) -> None:
