@@ -47,9 +47,9 @@ def leaks_descriptors() -> None:
     """Files of devices that left stay open."""
 
     def close(self: Any) -> None:
-        self._open = None
+        self._open = {}
 
-    _replace("hardware.probes:Probes.close", lambda _: close)
+    _replace("hardware.registers:RegisterReader.close", lambda _: close)
 
 
 def leaks_memory() -> None:

@@ -1,8 +1,8 @@
 """What is fuzzed: functions of bytes that return for every input, or show a bug.
 
-A target does to its input what the daemon does, and lets pass only the errors that its
-code promises. Anything else that is raised is a finding. Property tests, the
-coverage-guided fuzzer and the replay of the corpus all call these.
+A target does with its input what the daemon does, and accepts only the errors that the
+code documents. Any other is a bug. Property tests, the coverage-guided fuzzer and the
+replay of the corpus all call these.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import cache
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ MAX_TEXT = 128
 
 
 def mxsmi(data: bytes) -> None:
-    """Output of mx-smi, up to what the kubelet is told because of it."""
+    """Output of mx-smi, up to the list that the kubelet gets because of it."""
     try:
         report = parse_select(data.decode(errors="replace"))
     except GarbageError as error:
@@ -67,8 +68,8 @@ def mxsmi(data: bytes) -> None:
             assert "\n" not in text_value(text)
     state = _state()
     seen = observe_smi(state.snapshot, report, state.snapshot.scan)
-    judged = evaluate(seen, {}, HealthPolicy(), 0.0)
-    now = NodeState(seen, judged.health_statuses, settled=True)
+    evaluation = evaluate(seen, {}, HealthPolicy(), 0.0)
+    now = NodeState(seen, evaluation.health_statuses, settled=True)
     assert {device.id for device in seen.devices} >= set(_ids())
     for pool in build_pools(now)[0]:
         response_of(pool.advertised())
@@ -84,7 +85,9 @@ def messages(data: bytes) -> None:
 
     async def call() -> None:
         answer: Any = method.answer(data[1:])
-        if hasattr(answer, "__aiter__"):
+        if isawaitable(answer):
+            await answer
+        elif hasattr(answer, "__aiter__"):
             async for _ in answer:
                 break
             await answer.aclose()
@@ -96,13 +99,13 @@ def messages(data: bytes) -> None:
 
 
 def server(data: bytes) -> None:
-    """What somebody sends to our socket, in pieces: each begins with its length."""
+    """What a client sends to the plugin's socket, in pieces: each begins with its length."""
 
     async def talk() -> None:
         async with asyncio.TaskGroup() as tasks:
             protocol: Any = Server(_service().methods(), tasks).protocol()
             _converse(protocol, data, tasks)
-            for _ in range(3):  # what the calls began has its turn
+            for _ in range(3):  # the tasks of the calls run
                 await asyncio.sleep(0)
             protocol.connection_lost(None)
 
@@ -111,7 +114,7 @@ def server(data: bytes) -> None:
 
 
 def client(data: bytes) -> None:
-    """What a kubelet, or somebody in its place, answers to our registration."""
+    """What a kubelet answers to the registration."""
 
     async def talk() -> None:
         channel = Channel("localhost")
@@ -134,7 +137,7 @@ def client(data: bytes) -> None:
 
 
 class Transport:
-    """Takes what is written; hands nothing on."""
+    """Accepts what is written, and sends nothing."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self.protocol = protocol
@@ -178,7 +181,7 @@ def _converse(protocol: Any, data: bytes, tasks: asyncio.TaskGroup) -> None:
         if transport.closed:
             break
         protocol.data_received(piece)
-    # A peer gets no more than it asked for: a list, an answer, or a text for each call.
+    # An answer is not much larger than its request: a list, a response, or an error text.
     assert transport.written < 10_000 + 600 * len(data)
 
 
@@ -212,7 +215,7 @@ def config(data: bytes) -> None:
 
 
 def control(data: bytes) -> None:
-    """The file that `simulate` tells a simulated node by."""
+    """The file by which `simulate` injects faults."""
     try:
         faults = Faults.from_json(data.decode(errors="replace"))
     except ValueError:
@@ -235,7 +238,7 @@ TARGETS: Mapping[str, Target] = {
     "control": control,
 }
 
-# -- a node to try it on ------------------------------------------------------------------------
+# -- a node for the targets ------------------------------------------------------------------------
 
 
 @cache
@@ -272,7 +275,7 @@ def _run(work: Any) -> None:
 
 
 class _no_errors(logging.Handler):  # noqa: N801  (read as a statement)
-    """Nothing may be logged as an error: that is what unforeseen exceptions become."""
+    """Nothing may be logged as an error: unexpected exceptions are."""
 
     def __enter__(self) -> None:
         self.records: list[logging.LogRecord] = []

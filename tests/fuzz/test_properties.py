@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
+from moffett_device_plugin import api
 from moffett_device_plugin.api import deviceplugin_v1beta1_pb2 as pb
 from moffett_device_plugin.devices.health.policy import LIMITS
 from moffett_device_plugin.hardware.mxsmi import ALL_FIELDS, parse_select
@@ -137,6 +139,15 @@ def test_the_server_takes_calls_in_any_order_and_any_pieces(parts: list[bytes], 
     size = at or len(data)
     cut = [data[start : start + size] for start in range(0, len(data), size)]
     targets.server(b"".join(bytes((len(piece) % 256,)) + piece for piece in cut))
+
+
+def test_a_call_that_is_cancelled_before_it_starts_leaves_nothing_behind() -> None:
+    """No coroutine that was never awaited: Python prints that beside the log."""
+    call = http2.call(1, api.PRE_START_CONTAINER, b"\0\0\0\0\0", {})
+    begin = http2.PREFACE + http2.settings()
+    pieces = (begin, call, http2.reset(1))
+    targets.server(b"".join(bytes((len(piece),)) + piece for piece in pieces))
+    gc.collect()
 
 
 answers = st.one_of(

@@ -19,7 +19,7 @@ from moffett_device_plugin.metrics.exporter import Exporter
 from moffett_device_plugin.metrics.heartbeat import Heartbeats
 from moffett_device_plugin.podresources.watcher import PodResourcesWatcher, RefreshIntervals
 from tests.support.podresources import PodResources
-from tests.support.running import RESOURCE, Running, running, simulated, within
+from tests.support.running import RESOURCE, Running, running, simulated, until, within
 
 
 @asynccontextmanager
@@ -117,6 +117,8 @@ def test_a_scrape_does_not_wait_for_mx_smi(short_dir: Path) -> None:
     async def run() -> None:
         async with running(short_dir) as it:
             daemon = it.start_plugin(Hanging(simulated("1xS4").layout))
+            state = daemon.monitor.state
+            await until(state, lambda: bool(state.value.snapshot.devices))
             async with exporting(it, daemon, short_dir / "none.sock") as (exporter, _):
                 values = await scrape(exporter)
         (device,) = (key[1] for key in values if key[0] == "moffett_spu_healthy")

@@ -151,10 +151,11 @@ def test_a_driver_by_the_name_of_a_directory_above_is_none(host: FakeHost) -> No
 # -- what a container gets --------------------------------------------------------------------
 
 
-def test_a_container_gets_three_variables_made_of_bus_ids(host: FakeHost) -> None:
+def test_a_container_gets_variables_made_of_bus_ids(host: FakeHost) -> None:
     state = evil_state(host)
     given = build_allocate_result([device.id for device in state.snapshot.devices], state)
-    assert set(given.envs) == {"MOFFETT_SPU_IDS", "MOFFETT_SPU_INDEXES", "MOFFETT_SPU_BUS_IDS"}
+    names = {"MOFFETT_SPU_IDS", "MOFFETT_SPU_INDEXES", "MOFFETT_SPU_BUS_IDS"}
+    assert set(given.envs) == names | {f"{name}_MOFFETT_AI_SPU" for name in names}
     for value in given.envs.values():
         assert re.fullmatch(r"[0-9a-f:.,]+", value)
     for node in given.nodes:

@@ -25,11 +25,22 @@ IDS = ids_of("2xS30")
 def test_nodes_and_environment_name_the_devices_in_bus_order() -> None:
     granted = build_allocate_result([IDS[4], IDS[1]], state_of("2xS30"))
     assert [node.container_path for node in granted.nodes] == ["/dev/spu-sim1", "/dev/spu-sim4"]
-    assert granted.envs == {
+    envs = {
         "MOFFETT_SPU_IDS": f"{IDS[1]},{IDS[4]}",
         "MOFFETT_SPU_INDEXES": "1,4",
         "MOFFETT_SPU_BUS_IDS": f"{IDS[1]},{IDS[4]}",
     }
+    named = {f"{name}_MOFFETT_AI_SPU": value for name, value in envs.items()}
+    assert granted.envs == {**envs, **named}
+
+
+def test_two_resources_of_one_container_have_variables_of_their_own() -> None:
+    """Of a variable that both answers set, kubelets keep one value."""
+    one = build_allocate_result([IDS[0]], state_of("2xS30"), resource="moffett.ai/spu")
+    other = build_allocate_result([IDS[4]], state_of("2xS30"), resource="moffett.ai/spu.shared")
+    envs = {**one.envs, **other.envs}
+    assert envs["MOFFETT_SPU_IDS_MOFFETT_AI_SPU"] == IDS[0]
+    assert envs["MOFFETT_SPU_IDS_MOFFETT_AI_SPU_SHARED"] == IDS[4]
 
 
 def test_control_nodes_are_given_once() -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
+from moffett_device_plugin.devices.health.evaluate import evaluate
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.devices.inventory import Snapshot, observe_bus
 from moffett_device_plugin.hardware import Look
 from moffett_device_plugin.hardware.device_nodes import NodeSettings
 from moffett_device_plugin.hardware.registers import Registers
+from moffett_device_plugin.hardware.resolve import HostRoot
 from moffett_device_plugin.hardware.sysfs import read_function
 from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
-from moffett_device_plugin.hardware.types import BusScan, PciFunction
-from tests.support.fakehost import FakeHost
+from moffett_device_plugin.hardware.types import BusScan, Link, Mount, PciFunction
+from tests.support.fakehost import FATAL, FakeHost
 
 
 def scan(host: FakeHost, *globs: str) -> BusScan:
@@ -164,3 +169,112 @@ def test_the_installed_sola_tells_its_version_by_its_path(host: FakeHost) -> Non
     assert hardware.sola_version() is None
     host.sola("3.4.1")
     assert hardware.sola_version() == "3.4.1"
+
+
+# -- links, sleep, virtual functions, foreign drivers -----------------------------------------
+
+
+def test_a_link_is_compared_with_what_both_its_ends_can_do(host: FakeHost) -> None:
+    port = ("pci0000:33", "0000:33:01.0")
+    host.function("0000:36:00.0", port)
+    folder = host.sys.joinpath("devices", *port)
+    (folder / "max_link_speed").write_text("8.0 GT/s PCIe\n")
+    (folder / "max_link_width").write_text("4\n")
+    host.set("0000:36:00.0", "max_link_speed", "16.0 GT/s PCIe")
+    host.set("0000:36:00.0", "current_link_width", "4")
+    assert only(host).link == Link(8.0, 8.0, 4, 4)
+    assert codes(host) == set()
+    host.set("0000:36:00.0", "current_link_width", "1")
+    assert codes(host) == {"link-degraded"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("power_state", "D3cold"), ("power/runtime_status", "suspended")]
+)
+def test_a_function_that_sleeps_is_not_read(host: FakeHost, name: str, value: str) -> None:
+    path = host.function("0000:36:00.0")
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_text(value + "\n")
+    host.set("0000:36:00.0", "config", b"\xff" * 64)  # what a read would give
+    host.set("0000:36:00.0", "current_link_speed", "2.5 GT/s PCIe")
+    function = only(host)
+    assert (function.responding, function.link) == (None, Link())
+    assert codes(host) == set()
+
+
+def test_no_more_of_configuration_space_is_read_than_is_used(host: FakeHost) -> None:
+    host.function("0000:36:00.0")
+    registers = scan(host).registers
+    assert isinstance(registers, dict)
+    assert registers["0000:36:00.0"].config == b"\x36\x1f\x30\x70"
+
+
+def test_the_baseline_for_changes_comes_from_the_look_itself(host: FakeHost) -> None:
+    host.function("0000:36:00.0")
+    hardware = SysfsHardware(host.root, smi="")
+    seen = hardware.scan(Look())
+    assert hardware.registers(Look()) == seen.registers
+    host.set("0000:36:00.0", "aer_dev_fatal", FATAL.format(n=1))
+    assert hardware.registers(Look()) != seen.registers
+
+
+def test_virtual_functions_are_devices_only_when_it_is_configured(host: FakeHost) -> None:
+    parent = host.function("0000:36:00.0")
+    path = host.function("0000:36:00.1")
+    (path / "physfn").symlink_to(parent)
+    host.set("0000:36:00.1", "config", b"\xff" * 64)  # by specification
+    seen = scan(host)
+    assert [f.bus_id for f in seen.functions] == ["0000:36:00.0"]
+    assert seen.virtual_functions == ("0000:36:00.1",)
+    everything = SysfsHardware(host.root, smi="", virtual_functions=True).scan(Look())
+    assert [f.bus_id for f in everything.functions] == ["0000:36:00.0", "0000:36:00.1"]
+    snapshot = observe_bus(Snapshot(), everything)
+    assert evaluate(snapshot, {}, HealthPolicy(), 0.0).health_statuses["0000:36:00.1"].healthy
+
+
+@pytest.mark.parametrize("driver", ["vfio-pci", "mlx5_vfio_pci", "uio_pci_generic", "pci-stub"])
+def test_a_driver_for_something_else_is_a_reason_of_its_own(host: FakeHost, driver: str) -> None:
+    host.function("0000:36:00.0", driver=driver, node="vfio/devices/vfio3", node_class="vfio-dev")
+    assert codes(host) == {"foreign-driver"}
+
+
+def codes(host: FakeHost) -> set[str]:
+    snapshot = observe_bus(Snapshot(), scan(host))
+    statuses = evaluate(snapshot, {}, HealthPolicy(), 0.0).health_statuses
+    return set(statuses["0000:36:00.0"].codes)
+
+
+# -- links inside the host's root ----------------------------------------------------------------
+
+
+def test_absolute_links_of_the_host_are_followed_inside_its_root(host: FakeHost) -> None:
+    tool = host.root / "usr/local/sola-3.5.3/bin/mx-smi"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    (host.root / "usr/local/sola").symlink_to("/usr/local/sola-3.5.3")
+    (host.root / "usr/bin/mx-smi").symlink_to("/usr/local/sola/bin/mx-smi")
+    hardware = SysfsHardware(host.root)
+    assert hardware.has_smi
+    assert hardware.sola_version() == "3.5.3"
+    assert hardware.sola_mounts() == (
+        Mount("/usr/local/sola-3.5.3", "/usr/local/sola"),
+        Mount("/usr/local/sola-3.5.3", "/usr/local/sola-3.5.3"),
+        Mount("/usr/local/sola-3.5.3/bin/mx-smi", "/usr/bin/mx-smi"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "resolved"),
+    [("/a", "/a/x"), ("../b", "/b/x"), ("../../../../etc", "/etc/x"), ("loop", None)],
+)
+def test_no_link_leads_out_of_the_hosts_root(
+    tmp_path: Path, target: str, resolved: str | None
+) -> None:
+    (tmp_path / "l").mkdir()
+    (tmp_path / "l/link").symlink_to(target)
+    (tmp_path / "l/loop").symlink_to("loop")
+    seen = HostRoot(tmp_path).see("/l/link/x")
+    assert seen.is_relative_to(tmp_path)
+    if resolved is not None:
+        assert HostRoot(tmp_path).resolve("/l/link/x") == resolved

@@ -16,10 +16,27 @@ from hypothesis import strategies as st
 from moffett_device_plugin.__main__ import main
 from moffett_device_plugin.allocation.placement import place
 from moffett_device_plugin.allocation.topology import Level, Tree, distances
-from moffett_device_plugin.commands.explanation import Explanation, explain, runner_up
+from moffett_device_plugin.commands.explanation import (
+    Branch,
+    Chip,
+    ChipState,
+    Explanation,
+    explain,
+    runner_up,
+    shortage,
+)
+from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.hardware.simulated import write_control
 from moffett_device_plugin.hardware.simulation import Faults
-from moffett_device_plugin.resources.pools import POLICIES, Policy
+from moffett_device_plugin.resources.pools import (
+    POLICIES,
+    Policy,
+    Resource,
+    ResourcePool,
+    Sharing,
+    build_pools,
+)
+from moffett_device_plugin.resources.selector import Selector
 from tests.support.values import ids_of, state_of
 from tests.unit.test_placement import fragmentation, leaves, request_of, trees
 
@@ -248,6 +265,101 @@ def test_what_cannot_be_is_one_line(
     write_control(control, Faults().with_fault("0000:38:00.0", "hot"))
     assert run(control, *flags) == code
     told = capsys.readouterr()
-    assert told.out == ""
     assert told.err.count("\n") == 1
     assert text in told.err
+
+
+# -- a node with pods on it ---------------------------------------------------------------
+
+
+def pool_of(resource: Resource, spec: str = "2xS30") -> tuple[NodeState, ResourcePool]:
+    state = state_of(spec)
+    pools, _ = build_pools(state, (resource,))
+    return state, pools[0]
+
+
+def test_what_pods_hold_is_not_chosen() -> None:
+    state, pool = pool_of(Resource())
+    ids = ids_of("2xS30")
+    told = explain(state, 3, pool=pool, held={ids[1]: ("ml/train",)})
+    assert told.chosen.ids == tuple(ids[3:])
+    found = [leaf for card in _cards(told.tree) for leaf in card]
+    held = next(leaf for leaf in found if leaf.state is ChipState.HELD)
+    assert (held.id, held.holders) == (ids[1], ("ml/train",))
+
+
+def _cards(branch: Branch) -> list[list[Chip]]:
+    if branch.chip is not None:
+        return [[branch.chip]]
+    return [leaves for child in branch.children for leaves in _cards(child)]
+
+
+def test_whole_cards_are_chosen_and_shown_as_cards() -> None:
+    state, pool = pool_of(Resource(granularity="card"), "4xS30")
+    told = explain(state, 2, pool=pool, held={pool.devices[0].id: ("ml/train",)})
+    assert told.chosen.ids == (pool.devices[2].id, pool.devices[3].id)
+    assert [leaf.id for card in _cards(told.tree) for leaf in card] == [d.id for d in pool.devices]
+
+
+def test_devices_that_are_not_of_the_resource_are_not_chosen() -> None:
+    ids = ids_of("2xS30")
+    state, pool = pool_of(Resource(select=Selector(bus_ids=frozenset(ids[2:4]))))
+    told = explain(state, 2, pool=pool)
+    assert told.chosen.ids == tuple(ids[2:4])
+    assert told.tree.total == 2
+
+
+def test_a_shared_resource_gives_out_replicas_of_the_least_used_devices() -> None:
+    state, pool = pool_of(Resource(sharing=Sharing(replicas=2)), "1xS30")
+    ids = ids_of("1xS30")
+    told = explain(state, 2, pool=pool, held={f"{ids[0]}::0": ("ml/a",)})
+    assert told.chosen.ids == (f"{ids[1]}::0", f"{ids[2]}::0")
+    assert told.runner_up is None
+    assert len(told.available) == 5
+
+
+def test_a_shortage_names_what_is_free_and_who_would_have_to_end() -> None:
+    state, pool = pool_of(Resource())
+    ids = ids_of("2xS30")
+    held = {ids[0]: ("ml/one",), ids[4]: ("ml/two",), ids[5]: ("ml/two",)}
+    found = shortage(state, pool, 5, held)
+    assert (found.free_count, found.enough, found.fewest) == (3, True, ("ml/two",))
+    assert sum(found.free.values()) == 3
+    assert not shortage(state, pool, 7, held).enough
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_why_a_pod_is_pending_is_said_in_json_and_in_text(
+    size: int, control: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_control(control, Faults().with_fault("0000:38:00.0", "hot"))
+    assert run(control, "--size", str(size)) == 1
+    text = capsys.readouterr().out
+    assert "free       5 of moffett.ai/spu: 2 on card" in text
+    assert "unhealthy  0000:38:00.0: over-temperature" in text
+    assert "only 5 here are healthy" in text
+    assert run(control, "--size", str(size), "-o", "json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["free"]["count"], told["pods_to_end"]) == (5, None)
+
+
+CONFIGURED = """
+version: v1
+resources:
+- {name: a.io/one, select: {busId: [0000:36:00.0, 0000:37:00.0]}}
+- {name: a.io/rest, exclude: {busId: [0000:36:00.0, 0000:37:00.0]}}
+"""
+
+
+def test_a_node_of_several_resources_is_asked_for_one_of_them(
+    control: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(CONFIGURED)
+    command = ("--size", "2", "--config", str(file), "-o", "json")
+    assert run(control, *command) == 2
+    assert "use one of a.io/one, a.io/rest" in capsys.readouterr().err
+    assert run(control, *command, "--resource", "a.io/rest") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["resource"] == "a.io/rest"
+    assert len(told["available"]) == 4

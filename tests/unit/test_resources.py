@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moffett_device_plugin.allocation.allocate_result import RefusalError, UnknownDeviceError
@@ -24,6 +24,7 @@ from moffett_device_plugin.resources.pools import (
     Sharing,
     build_pools,
     check_disjoint,
+    check_resource_name,
 )
 from moffett_device_plugin.resources.selector import Selector
 from moffett_device_plugin.runtime.errors import ConfigurationError
@@ -37,14 +38,14 @@ CARD_A, CARD_B = "card-0000:34:00.0", "card-0000:b4:00.0"
 CARDS = Resource("moffett.ai/spu-card", granularity="card")
 
 
-def one_division(state: NodeState, resource: Resource) -> ResourcePool:
+def the_only_pool(state: NodeState, resource: Resource) -> ResourcePool:
     (pool,), unassigned = build_pools(state, (resource,))
     assert unassigned == ()
     return pool
 
 
 def allocator_of(state: NodeState, resource: Resource) -> PoolAllocator:
-    pool = one_division(state, resource)
+    pool = the_only_pool(state, resource)
     return PoolAllocator(Watchable(state), lambda: pool)
 
 
@@ -56,7 +57,7 @@ def products(*names: str) -> Selector:
 
 
 def test_a_card_is_one_unit_on_its_numa_node() -> None:
-    units = one_division(state_of("2xS30"), CARDS).advertised()
+    units = the_only_pool(state_of("2xS30"), CARDS).advertised()
     assert [(unit.id, unit.healthy, unit.numa_node) for unit in units] == [
         (CARD_A, True, 0),
         (CARD_B, True, 1),
@@ -66,7 +67,7 @@ def test_a_card_is_one_unit_on_its_numa_node() -> None:
 
 def test_a_card_with_a_sick_chip_is_unhealthy_and_says_which() -> None:
     state = state_of("2xS30", Faults().with_fault(B[1], "hot"))
-    assert [unit.healthy for unit in one_division(state, CARDS).advertised()] == [True, False]
+    assert [unit.healthy for unit in the_only_pool(state, CARDS).advertised()] == [True, False]
     allocator = allocator_of(state, CARDS)
     assert allocator.prefer([CARD_A, CARD_B], [], 1) == (CARD_A,)
     with pytest.raises(PlacementError, match=f"device {B[1]} is unhealthy: over-temperature"):
@@ -82,7 +83,7 @@ def test_a_card_brings_all_its_chips() -> None:
 
 def test_cards_near_each_other_are_preferred() -> None:
     state = state_of("8xS30")
-    pool = one_division(state, CARDS)
+    pool = the_only_pool(state, CARDS)
     nodes = {unit.id: unit.numa_node for unit in pool.advertised()}
     ids = list(nodes)
     chosen = allocator_of(state, CARDS).prefer(ids[:1] + ids[-4:], [], 2)
@@ -172,6 +173,7 @@ _RESOURCES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(one=_RESOURCES, other=_RESOURCES)
 def test_what_is_accepted_never_shares_a_device(one: Resource, other: Resource) -> None:
     other = Resource("x.io/b", "x.io", other.granularity, other.select, other.exclude)
@@ -182,6 +184,83 @@ def test_what_is_accepted_never_shares_a_device(one: Resource, other: Resource) 
     pools, _ = build_pools(state_of("1xS30,2xS4,1xS30"), (one, other))
     seen = [device for d in pools for unit in d.devices for device in unit.device_ids]
     assert len(seen) == len(set(seen))
+
+
+def without_mx_smi(spec: str) -> NodeState:
+    """A node on which nobody has told serial numbers yet."""
+    state = state_of(spec)
+    devices = tuple(replace(device, serial=None) for device in state.snapshot.devices)
+    return replace(state, snapshot=replace(state.snapshot, devices=devices))
+
+
+SERIAL = state_of("2xS30").snapshot.devices[0].serial or ""
+BY_SERIAL = Selector(serials=frozenset({SERIAL}))
+
+
+@pytest.mark.parametrize("granularity", ["device", "card"])
+def test_an_exclusion_by_what_is_not_known_keeps_everything_out(granularity: str) -> None:
+    resource = Resource("x.io/a", granularity=granularity, exclude=BY_SERIAL)  # type: ignore[arg-type]
+    pools, (unassigned,) = build_pools(without_mx_smi("2xS30"), (resource,))
+    assert pools == ()
+    assert unassigned.device_ids == (*A, *B)
+    assert unassigned.why == "their serial number is not known, and x.io/a excludes by it"
+    ((pool,), none) = build_pools(state_of("2xS30"), (resource,))
+    assert [i for device in pool.devices for i in device.device_ids] == B
+    assert none == ()
+
+
+def test_a_selection_by_what_is_not_known_says_so_of_those_that_it_could_be() -> None:
+    here = replace(BY_SERIAL, numa_nodes=frozenset({"0"}))
+    pools, (unassigned,) = build_pools(without_mx_smi("2xS30"), (Resource("x.io/a", select=here),))
+    assert pools == ()
+    assert unassigned.device_ids == tuple(A), "those on the other NUMA node it cannot be"
+    assert unassigned.why == "their serial number is not known, and x.io/a selects by it"
+
+
+def test_a_device_without_a_numa_node_is_not_taken_for_unknown() -> None:
+    state = state_of("1xS4")
+    devices = tuple(
+        replace(device, function=replace(device.function, numa_node=None))
+        for device in state.snapshot.devices
+    )
+    state = replace(state, snapshot=replace(state.snapshot, devices=devices))
+    node_1 = Selector(numa_nodes=frozenset({"1"}))
+    pool = the_only_pool(state, Resource("x.io/a", exclude=node_1))
+    assert len(pool.devices) == 1
+
+
+# -- what a kubelet accepts ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "spu", "moffett.ai/", "moffett.ai/a/b", "Moffett.ai/spu", "moffett.ai/spu-", "a_b.c/spu",
+        "kubernetes.io/spu", "x.kubernetes.io/spu", "mykubernetes.io/spu",
+        "requests.moffett.ai/spu", "requests.x/spu", f"{'a' * 245}/spu", f"a/{'b' * 64}",
+    ],
+)  # fmt: skip
+def test_names_that_a_kubelet_refuses(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="use DOMAIN/NAME outside"):
+        check_resource_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "moffett.ai/spu", "kubernetes.io.example/spu", "requests/spu", f"{'a' * 244}/spu",
+        f"{'a' * 100}.b/S30_x.y", f"a/{'b' * 63}",
+    ],
+)  # fmt: skip
+def test_names_that_a_kubelet_accepts(name: str) -> None:
+    assert check_resource_name(name) == name
+
+
+def test_resources_whose_variables_would_have_one_name_are_refused() -> None:
+    here, there = (Selector(numa_nodes=frozenset({node})) for node in "01")
+    resources = Resource("x.io/a-b", select=here), Resource("x.io/a.b", select=there)
+    with pytest.raises(ConfigurationError, match=r"environment variables .* of 1"):
+        check_disjoint(resources, ["1", "2"])
 
 
 # -- names from products ----------------------------------------------------------------
@@ -210,7 +289,7 @@ def shared(replicas: int, most: int | None = None, *, refuse: bool = False) -> R
 
 def test_every_device_is_there_once_for_each_replica() -> None:
     state = state_of("2xS30", Faults().with_fault(A[0], "hot"))
-    units = one_division(state, shared(3)).advertised()
+    units = the_only_pool(state, shared(3)).advertised()
     assert len(units) == 18
     assert [unit.id for unit in units[:3]] == [f"{A[0]}::{n}" for n in range(3)]
     assert [unit.healthy for unit in units] == [False] * 3 + [True] * 15

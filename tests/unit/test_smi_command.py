@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -225,3 +228,132 @@ def test_a_script_of_the_host_really_runs_in_its_root(host: FakeHost) -> None:
     (report,) = ask(host)
     assert isinstance(report, SmiReport)
     assert report.devices[0].serial == "binprocsysusr"
+
+
+# -- what it refused, and its other form ---------------------------------------------------
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def refusing(host: FakeHost) -> SmiCommand:
+    """An mx-smi that refuses what the file `refused` names, with the rows of `rows`."""
+    host.smi(
+        f"""
+        echo "$*" >> {host.root}/runs
+        shift 2
+        for f in $(cat {host.root}/refused); do
+            case " $* " in *" $f "*) exit 1;; esac
+        done
+        case "$1" in *,*) exit 2;; esac
+        echo "$*" | tr " " ","
+        while read -r bus; do
+            sep=
+            for f in $*; do
+                case $f in pci.bus_id) v=$bus;; index) v=0;; *) v=7;; esac
+                printf "%s%s" "$sep" "$v"; sep=", "
+            done
+            echo
+        done < {host.root}/rows
+        """
+    )
+    (host.root / "rows").write_text("0:36:00.0\n")
+    (host.root / "refused").write_text("temperature mcu_version\n")
+    return SmiCommand(lambda: launch_of(host.root, None, can_chroot=False), 30.0, Clock())
+
+
+def understand(host: FakeHost) -> None:
+    (host.root / "refused").write_text("\n")
+
+
+def replace_program(host: FakeHost, smi: SmiCommand) -> None:
+    program = host.root / "usr/bin/mx-smi"
+    program.write_text(program.read_text() + "# another version\n")
+
+
+def another_card(host: FakeHost, smi: SmiCommand) -> None:
+    (host.root / "rows").write_text("0:36:00.0\n0:37:00.0\n")
+
+
+def an_hour_later(host: FakeHost, smi: SmiCommand) -> None:
+    smi._clock.now = 3600.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("happens", [replace_program, another_card, an_hour_later])
+def test_what_was_refused_is_asked_for_again(
+    host: FakeHost, happens: Callable[[FakeHost, SmiCommand], None]
+) -> None:
+    async def run() -> None:
+        smi = refusing(host)
+        first = await smi.query()
+        assert first.refused == ("mcu_version", "temperature")
+        assert first.devices[0].telemetry.temperature_celsius is None
+        assert first.devices[0].serial == "7"
+        settled = len(runs(host))
+        understand(host)
+        await smi.query()
+        assert len(runs(host)) == settled + 1, "for no reason it is not asked again"
+        happens(host, smi)
+        again = await smi.query()
+        assert again.refused == ()
+        assert again.devices[0].telemetry.temperature_celsius == 7
+
+    asyncio.run(run())
+
+
+def test_query_is_the_second_source_where_select_is_not_understood(host: FakeHost) -> None:
+    """And shows the devices one by one, where it does not show all of them at once."""
+    host.smi(
+        """
+        [ "$1" = query ] || { echo "???"; exit 0; }
+        n=${3:-0}
+        echo "SOLA Version                          : 3.5.3"
+        echo "Attached Devices                      : 2"
+        echo "Device $n"
+        echo "    PCI"
+        echo "        Bus Id                        : 0:3$((n + 6)):00.0"
+        echo "    Temperature                       : 4$n C"
+        """
+    )
+    (report,) = ask(host)
+    assert isinstance(report, SmiReport)
+    found = [(d.bus_id, d.telemetry.temperature_celsius) for d in report.devices]
+    assert found == [("0000:36:00.0", 40), ("0000:37:00.0", 41)]
+    assert report.sola_version == "3.5.3"
+    assert not report.complete
+
+
+# -- what it leaves behind -----------------------------------------------------------------
+
+
+def test_no_zombie_is_left_where_orphans_become_our_children() -> None:
+    """As for the first process of a container: here, for a subreaper."""
+    source = """
+import asyncio, ctypes, os, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+from moffett_device_plugin.hardware.process import CommandError, Runner
+
+async def run():
+    runner = Runner(reap=True)
+    for _ in range(5):
+        try:
+            await runner.run(["sh", "-c", "sleep 600 & sleep 600 & wait"], 0.2)
+        except CommandError:
+            pass
+    await runner.run(["true"], 5.0)
+    children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+    print([open(f"/proc/{child}/stat").read().split()[2] for child in children])
+
+asyncio.run(run())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False
+    )
+    if "children" in done.stderr:
+        pytest.skip("this kernel does not list children")
+    assert done.returncode == 0, done.stderr
+    assert "Z" not in done.stdout

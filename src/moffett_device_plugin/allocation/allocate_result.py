@@ -10,9 +10,11 @@ from ..devices.state import NodeState
 from ..hardware.pci import bus_order
 from ..hardware.types import DeviceNode, Mount
 from ..resources.device_list_strategy import PLAIN, DeviceListStrategy
-from ..resources.pools import DEFAULT_RESOURCE
+from ..resources.pools import DEFAULT_RESOURCE, variable_suffix
 
-#: Environment variables of the container, each a comma-separated list, in bus order.
+#: Environment variables of the container, each a comma-separated list, in bus order; and
+#: each once more with the resource's name: of two resources in one container, the kubelet
+#: keeps one value of a variable that both set.
 ENV_IDS = "MOFFETT_SPU_IDS"
 ENV_INDEXES = "MOFFETT_SPU_INDEXES"
 ENV_BUS_IDS = "MOFFETT_SPU_BUS_IDS"
@@ -50,8 +52,8 @@ def build_allocate_result(
 ) -> AllocateResult:
     """What a container gets with the devices `ids`.
 
-    Raises RefusalError when one is unknown or unhealthy: a container that starts on a
-    sick device fails later, and less clearly. `known` is the snapshot's devices by id,
+    Raises RefusalError when one is unknown or unhealthy: a container that starts on an
+    unhealthy device fails later, and less clearly. `known` is the snapshot's devices by id,
     for callers that have it at hand; `sola` is where the host's SOLA is, None if it
     has none; `resource` is what the container asked for.
     """
@@ -74,11 +76,7 @@ def build_allocate_result(
         nodes=_nodes_of(devices, state)
         if "device-specs" in device_list_strategy.strategies
         else (),
-        envs={
-            ENV_IDS: ",".join(device.id for device in devices),
-            ENV_INDEXES: ",".join(str(device.index) for device in devices),
-            ENV_BUS_IDS: ",".join(device.function.bus_id for device in devices),
-        },
+        envs=_envs(devices, resource),
         mounts=tuple(sola or ()) if device_list_strategy.inject_sola and devices else (),
         annotations=(
             _annotations(names, resource)
@@ -87,6 +85,16 @@ def build_allocate_result(
         ),
         cdi_devices=names if "cdi-cri" in device_list_strategy.strategies else (),
     )
+
+
+def _envs(devices: Sequence[Device], resource: str) -> Mapping[str, str]:
+    envs = {
+        ENV_IDS: ",".join(device.id for device in devices),
+        ENV_INDEXES: ",".join(str(device.index) for device in devices),
+        ENV_BUS_IDS: ",".join(device.function.bus_id for device in devices),
+    }
+    suffix = variable_suffix(resource)
+    return envs | {f"{name}_{suffix}": value for name, value in envs.items()}
 
 
 def _nodes_of(devices: Sequence[Device], state: NodeState) -> tuple[DeviceNode, ...]:
@@ -120,5 +128,5 @@ def why_unhealthy(device_id: str, state: NodeState) -> str:
     """One clause that names the device and everything that is wrong with it."""
     reasons = state.health_statuses[device_id].reasons
     return f"device {device_id} is unhealthy: " + (
-        ", ".join(f"{reason.code} ({reason.message})" for reason in reasons) or "not judged yet"
+        ", ".join(f"{reason.code} ({reason.message})" for reason in reasons) or "not evaluated yet"
     )

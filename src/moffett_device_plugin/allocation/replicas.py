@@ -19,17 +19,17 @@ def place_replicas(
     replicas: int,
     policy: Policy = "compact",
 ) -> tuple[str, ...]:
-    """The best `size` replicas of `available`, all of `must` among them.
+    """The best `size` replicas of `available`, all of `must_include` among them.
 
-    Different units come before a second replica of the same one, the least used units
+    Different devices come before a second replica of the same one, the least used
     before the others, and among equally used ones the set that `place` would choose.
-    A unit is used by as many replicas as are not available. `tree` has the units.
+    A device is used by as many replicas as are not available. `tree` has the devices.
     Raises PlacementError when there is no such set.
     """
     free: dict[str, list[str]] = {}
     for replica in sorted({*available, *must_include}, key=_number):
         free.setdefault(strip_replica(replica), []).append(replica)
-    used = {base: replicas - len(ids) for base, ids in free.items()}
+    used = {device_id: replicas - len(ids) for device_id, ids in free.items()}
     if size < len(set(must_include)):
         raise PlacementError(
             f"{size} replicas were asked for, but {len(set(must_include))} must be in"
@@ -40,20 +40,25 @@ def place_replicas(
     chosen: list[str] = []
     taken = dict.fromkeys(free, 0)
 
-    def take(base: str, replica: str) -> None:
-        free[base].remove(replica)
-        taken[base] += 1
+    def take(device_id: str, replica: str) -> None:
+        free[device_id].remove(replica)
+        taken[device_id] += 1
         chosen.append(replica)
 
     for replica in sorted(set(must_include), key=_number):
         take(strip_replica(replica), replica)
     while (lacking := size - len(chosen)) > 0:
-        open_ = [base for base in free if free[base]]
-        least = min(taken[base] for base in open_)
-        for base in _least_used(
-            tree, [base for base in open_ if taken[base] == least], used, taken, lacking, policy
+        open_ = [device_id for device_id in free if free[device_id]]
+        least = min(taken[device_id] for device_id in open_)
+        for device_id in _least_used(
+            tree,
+            [device_id for device_id in open_ if taken[device_id] == least],
+            used,
+            taken,
+            lacking,
+            policy,
         ):
-            take(base, free[base][0])
+            take(device_id, free[device_id][0])
     return tuple(sorted(chosen, key=lambda replica: (strip_replica(replica), _number(replica))))
 
 
@@ -65,10 +70,10 @@ def _least_used(
     count: int,
     policy: Policy,
 ) -> Collection[str]:
-    """Up to `count` of `bases`, the least used first."""
+    """Up to `count` of `devices`, the least used first."""
     levels: dict[int, list[str]] = {}
-    for base in devices:
-        levels.setdefault(used[base], []).append(base)
+    for device_id in devices:
+        levels.setdefault(used[device_id], []).append(device_id)
     chosen: list[str] = []
     for _, level in sorted(levels.items()):
         lacking = count - len(chosen)
@@ -77,16 +82,18 @@ def _least_used(
             continue
         if lacking:
             # Near to (or far from) what the request has so far, too.
-            before = {*chosen, *(base for base, number in taken.items() if number)} - {*level}
-            known = [base for base in before if _holds(tree, base)]
+            before = {*chosen, *(device_id for device_id, number in taken.items() if number)} - {
+                *level
+            }
+            known = [device_id for device_id in before if _holds(tree, device_id)]
             placed = place(tree, {*level, *known}, known, lacking + len(known), policy=policy)
-            chosen += [base for base in placed.ids if base not in before]
+            chosen += [device_id for device_id in placed.ids if device_id not in before]
         break
     return chosen
 
 
-def _holds(tree: Tree, base: str) -> bool:
-    return tree.device_id == base or any(_holds(child, base) for child in tree.children)
+def _holds(tree: Tree, device_id: str) -> bool:
+    return tree.device_id == device_id or any(_holds(child, device_id) for child in tree.children)
 
 
 def _number(replica: str) -> tuple[int, str]:

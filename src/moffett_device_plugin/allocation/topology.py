@@ -55,14 +55,14 @@ def build_tree(devices: Iterable[Device]) -> Tree:
     return _subtree(Level.MACHINE, "machine", paths, 0)
 
 
-def with_cards(tree: Tree, units: Mapping[tuple[str, ...], str]) -> Tree:
-    """The tree with whole cards for leaves; `units` has each card's unit id by the
+def with_cards(tree: Tree, card_ids: Mapping[tuple[str, ...], str]) -> Tree:
+    """The tree with whole cards for leaves; `card_ids` has each card's id by the
     devices on it, in bus order."""
     if tree.level is Level.CARD:
         leaves = sorted(tree.children, key=lambda chip: chip.order)
-        unit_id = units.get(tuple(chip.device_id or "" for chip in leaves), tree.name)
-        return Tree(Level.CARD, tree.name, (), unit_id, leaves[0].order)
-    children = tuple(with_cards(child, units) for child in tree.children)
+        card_id = card_ids.get(tuple(chip.device_id or "" for chip in leaves), tree.name)
+        return Tree(Level.CARD, tree.name, (), card_id, leaves[0].order)
+    children = tuple(with_cards(child, card_ids) for child in tree.children)
     return Tree(tree.level, tree.name, children)
 
 

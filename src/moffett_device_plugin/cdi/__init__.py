@@ -2,6 +2,6 @@
 
 names      CDI's rules for names, and the annotation that asks for devices. Pure
 spec       what a node's spec holds. Pure
-directory  the spec as a file where engines look
+directory  the spec as a file where engines read it
 keeper     keeps that file true
 """

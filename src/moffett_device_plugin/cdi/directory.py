@@ -90,7 +90,7 @@ class CdiDirectory:
 
     def _replace(self, data: bytes) -> None:
         # Engines read *.json and *.yaml. The name is new each time: during an update two
-        # copies of the plugin write here, both with process id 1 of their containers.
+        # instances of the plugin write here, both with process id 1 of their containers.
         new = self.path / f".{self.file.name}.{os.urandom(6).hex()}"
         try:
             with os.fdopen(os.open(new, _WRITE, _FILE_MODE), "wb") as file:

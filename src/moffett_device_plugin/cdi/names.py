@@ -81,7 +81,7 @@ def qualified(kind: str, name: str) -> str:
 def annotation(plugin_name: str, key: str, devices: Sequence[str]) -> tuple[str, str]:
     """The annotation by which a container asks for `devices`, which are qualified names.
 
-    `key` tells this request from others of the same plugin for the same container; the
+    `key` distinguishes this request from others of the same plugin for the same container; the
     resource's name does, as the kubelet allocates each resource once for a container.
     Raises IllegalNameError for a device that is no qualified name, or for none at all:
     an engine refuses the container of an annotation that it cannot read.

@@ -36,7 +36,7 @@ def build_spec(
     later one.
     Raises IllegalNameError for a wrong `kind`.
 
-    What exists has a name: a sick device too, since who may have it is decided by the
+    What exists has a name: an unhealthy device too, since who may have it is decided by the
     kubelet and the allocator, and a container that holds it must be able to restart with
     the same names. What left the bus has none, so that an engine refuses it by name
     rather than hand out a node that by now may be another device's.
@@ -115,7 +115,7 @@ def _shared_edits(
 
 
 def _nodes(nodes: Iterable[DeviceNode]) -> list[dict[str, Any]]:
-    """Each container path once, the first node winning, as in a grant.
+    """Each container path once, the first node winning, as in Allocate's answer.
 
     Without type and numbers, which engines then read from the host's node when a
     container starts: a card that reboots may come back with others.
@@ -127,10 +127,10 @@ def _nodes(nodes: Iterable[DeviceNode]) -> list[dict[str, Any]]:
 
 
 def _node(node: DeviceNode) -> dict[str, Any]:
-    told = {"path": node.container_path}
+    node_edit = {"path": node.container_path}
     if node.host_path != node.container_path:
-        told["hostPath"] = node.host_path
-    return {**told, "permissions": node.permissions}
+        node_edit["hostPath"] = node.host_path
+    return {**node_edit, "permissions": node.permissions}
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..doctor.holders import ask_holders, socket_of
 from ..resources.pools import POLICIES
 from ..runtime.errors import ConfigurationError
 from ..settings.options import OPTIONS, Values
+from ..settings.settings import resources
 from . import node
 from .output import console, print_json
 
@@ -18,8 +22,12 @@ from .output import console, print_json
 if TYPE_CHECKING:
     from rich.tree import Tree as Drawing
 
+    from ..devices.health.reasons import Reason
+    from ..devices.monitor import Monitor
     from ..devices.state import NodeState
-    from .explanation import Branch, Chip, Choice, Explanation
+    from ..doctor.holders import Held as Kubelet
+    from ..resources.pools import Resource, ResourcePool
+    from .explanation import Branch, Chip, Choice, Explanation, Shortage
 
 #: `serve`'s own setting: in the plugin's pod, its variable says what the daemon does.
 _PLACEMENT = OPTIONS["--placement"]
@@ -28,32 +36,58 @@ _PLACEMENT = OPTIONS["--placement"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--size", required=True, metavar="N", help="how many devices the container asks for")
-    add("--available", metavar="ID,...", help="what there is to choose from (default: all)")
+    add("--resource", metavar="NAME", help="of which resource, where the node has several")
+    add(
+        "--available", metavar="ID,...",
+        help="what there is to choose from (default: all that no pod holds)",
+    )  # fmt: skip
     add("--must", metavar="ID,...", help="what has to be among them; counts as available")
     add(
         "--policy", choices=POLICIES,
-        help=f"(default: {_PLACEMENT.env}, else {_PLACEMENT.default})",
+        help=f"(default: the resource's own, by {_PLACEMENT.flag}, {_PLACEMENT.env} or the file)",
     )  # fmt: skip
     add("-o", "--output", choices=("text", "json"), default="text", help="(default: text)")
     node.add_arguments(parser)
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:
+    """1 when the request cannot be met on this node."""
     from ..allocation.placement import PlacementError
-    from .explanation import explain
+    from .explanation import explain, shortage
 
     size = _size(arguments.size)
     values = node.effective(values, arguments)
-    policy = arguments.policy or values[_PLACEMENT]
-    state = asyncio.run(node.look_once(node.monitor_of(values)))
-    available = _ids("--available", arguments.available, state)
-    must_include = _ids("--must", arguments.must, state) or ()
+    configured = resources(values)
+    socket = socket_of(values)
+    state, kubelet = asyncio.run(_look(node.monitor_of(values), socket))
+    if not (kubelet.known or arguments.available is not None or values["--simulate"]):
+        print(f"pods are not known: {kubelet.why_not}", file=sys.stderr)
+    pool = _pool(state, configured, kubelet, arguments.resource)
+    held = {
+        device_id: tuple(dict.fromkeys(f"{h.namespace}/{h.pod}" for h in holders))
+        for device_id, holders in kubelet.units.get(pool.name, {}).items()
+    }
+    known = [device.id for device in pool.advertised()]
+    available = _ids("--available", arguments.available, known)
+    must_include = _ids("--must", arguments.must, known) or ()
     try:
         explanation = explain(
-            state, size, available=available, must_include=must_include, policy=policy
+            state,
+            size,
+            pool=pool,
+            held=held,
+            available=available,
+            must_include=must_include,
+            policy=arguments.policy or pool.resource.placement,
         )
     except PlacementError as error:
         print(f"moffett-device-plugin: {error}", file=sys.stderr)
+        missing = shortage(state, pool, size, held)
+        if missing.free_count < size and available is None and not must_include:
+            if arguments.output == "json":
+                print_json(describe_shortage(missing))
+            else:
+                print_shortage(missing)
         return 1
     if arguments.output == "json":
         print_json(describe(explanation))
@@ -62,17 +96,41 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     return 0
 
 
+async def _look(monitor: Monitor, socket: Path | None) -> tuple[NodeState, Kubelet]:
+    return await node.look_once(monitor), await ask_holders(socket)
+
+
+def _pool(
+    state: NodeState, configured: Sequence[Resource], kubelet: Kubelet, name: str | None
+) -> ResourcePool:
+    """The one that is named, or the only one, without what pods hold in another form."""
+    from ..resources.conflicts import mark_conflicts
+    from ..resources.device_ids import DeviceIds
+    from ..resources.pools import ResourcePool, build_pools
+
+    pools, _ = build_pools(state, configured)
+    named = {pool.name: pool for pool in pools}
+    if not named:
+        return ResourcePool(name or str(configured[0]), configured[0], ())
+    if name is None and len(named) > 1:
+        remedy = f"the node has several resources; use one of {', '.join(named)}"
+        raise ConfigurationError("--resource", "", remedy)
+    if name is not None and name not in named:
+        raise ConfigurationError("--resource", name, f"use one of {', '.join(named)}")
+    pool = named[name] if name is not None else pools[0]
+    return mark_conflicts(pool, kubelet.units, DeviceIds(state.snapshot.devices))
+
+
 def _size(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0):
         raise ConfigurationError("--size", text, "use a number of devices, 1 or more")
     return int(text)
 
 
-def _ids(key: str, text: str | None, state: NodeState) -> tuple[str, ...] | None:
+def _ids(key: str, text: str | None, known: Sequence[str]) -> tuple[str, ...] | None:
     if text is None:
         return None
     ids = tuple(part.strip() for part in text.split(",") if part.strip())
-    known = [device.id for device in state.snapshot.devices]
     for device_id in ids:
         if device_id not in known:
             from difflib import get_close_matches
@@ -90,6 +148,7 @@ def describe(explanation: Explanation) -> dict[str, Any]:
     """The explanation as JSON has it; levels are named as in `Level`, in lower case."""
     second = explanation.runner_up
     return {
+        "resource": explanation.resource,
         "size": explanation.size,
         "policy": explanation.policy,
         "available": explanation.available,
@@ -132,10 +191,27 @@ def _described_branch(branch: Branch) -> dict[str, Any]:
     return described | {
         "state": branch.chip.state.value,
         "must": branch.chip.must_include,
-        "reasons": [
-            {"code": r.code, "message": r.message, "severity": r.severity.value}
-            for r in branch.chip.reasons
-        ],
+        "reasons": _described_reasons(branch.chip.reasons),
+        "holders": branch.chip.holders,
+    }
+
+
+def _described_reasons(reasons: Sequence[Reason]) -> list[dict[str, str]]:
+    return [{"code": r.code, "message": r.message, "severity": r.severity.value} for r in reasons]
+
+
+def describe_shortage(missing: Shortage) -> dict[str, Any]:
+    """Why there is no room, as JSON has it."""
+    return {
+        "resource": missing.resource,
+        "size": missing.size,
+        "free": {"count": missing.free_count, "by_card": dict(missing.free)},
+        "unhealthy": {
+            device_id: _described_reasons(reasons)
+            for device_id, reasons in missing.unhealthy.items()
+        },
+        "held": dict(missing.held),
+        "pods_to_end": missing.fewest if missing.enough else None,
     }
 
 
@@ -165,6 +241,26 @@ def print_text(explanation: Explanation) -> None:
         from rich.markup import escape
 
         tell("runner-up", *_lines(second.choice), f"lost: {escape(second.why.message)}")
+
+
+def print_shortage(missing: Shortage) -> None:
+    """What is free, who holds the rest, and which pods would have to end."""
+    cards = ", ".join(f"{count} on card {card}" for card, count in missing.free.items())
+    count = f"{missing.free_count} of {missing.resource}"
+    lines = [("free", f"{count}: {cards}" if cards else count)]
+    for device_id, reasons in missing.unhealthy.items():
+        why = "; ".join(f"{reason.code}: {reason.message}" for reason in reasons)
+        lines.append(("unhealthy", f"{device_id}: {why}"))
+    for device_id, pods in missing.held.items():
+        lines.append(("held", f"{device_id}: {', '.join(pods)}"))
+    if missing.enough:
+        lines.append(("remedy", f"there is room when {', '.join(missing.fewest)} end"))
+    else:
+        healthy = missing.free_count + len(missing.held)
+        lines.append(("remedy", f"only {healthy} here are healthy: no pod that ends is enough"))
+    out = console()
+    for title, text in lines:
+        out.print(f"{title:<9}  {text}", markup=False, soft_wrap=True)
 
 
 def _draw(drawing: Drawing, branches: tuple[Branch, ...]) -> None:
@@ -209,6 +305,7 @@ def _chip_text(chip: Chip) -> str:
         ),
         ChipState.AVAILABLE: ("default", "available"),
         ChipState.UNHEALTHY: ("red", "unhealthy"),
+        ChipState.HELD: ("yellow", f"held by {', '.join(chip.holders)}"),
         ChipState.UNAVAILABLE: ("dim", "not available"),
     }[chip.state]
     if chip.state is ChipState.UNHEALTHY:

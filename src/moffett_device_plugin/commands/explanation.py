@@ -10,19 +10,23 @@ and those before it required. The second best set is the best of these.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal
 
 from ..allocation.allocator import PoolAllocator
 from ..allocation.placement import Placement, Score, groups, place, score
-from ..allocation.topology import COSTS, Level, Tree, build_tree
+from ..allocation.topology import COSTS, Level, Tree, build_tree, with_cards
 from ..devices.health.reasons import Reason
 from ..devices.state import NodeState
+from ..resources.device_ids import strip_replica
 from ..resources.pools import DEFAULT_RESOURCE, Policy, Resource, ResourcePool, build_pools
 from ..runtime.watchable import Watchable
 
+#: Advertised devices of a pool, and the pods that hold each, as `namespace/pod`.
+Held = Mapping[str, Sequence[str]]
 #: What a group at each level is called, for people.
 NAMES: Mapping[Level, str] = {
     Level.CHIP: "chip",
@@ -37,24 +41,27 @@ NAMES: Mapping[Level, str] = {
 class ChipState(StrEnum):
     CHOSEN = "chosen"
     AVAILABLE = "available"
+    HELD = "held"
     UNHEALTHY = "unhealthy"
-    UNAVAILABLE = "unavailable"  # healthy, and not on offer
+    UNAVAILABLE = "unavailable"  # healthy, but not among those to choose from
 
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """One device as the request finds it; `must` is whether it had to be chosen."""
+    """A leaf of the tree, a device or a whole card, as the request finds it. `holders` are
+    the pods that hold it, as `namespace/pod`."""
 
     id: str
     state: ChipState
     must_include: bool
     reasons: tuple[Reason, ...] = ()
+    holders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
     """A subtree of the node: `left` of its `total` devices could still be given to
-    others. `chip` for a chip, `children` for everything else."""
+    others. `chip` for a leaf, `children` for everything else."""
 
     level: Level
     name: str
@@ -102,9 +109,10 @@ class RunnerUp:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`available` is what could be chosen: on offer and healthy. `runner_up` is None
-    when no other set meets the request."""
+    """`available` is what could be chosen: free and healthy. `runner_up` is None when no
+    other set meets the request, and for a shared resource."""
 
+    resource: str
     size: int
     policy: Policy
     available: tuple[str, ...]
@@ -118,37 +126,70 @@ def explain(
     state: NodeState,
     size: int,
     *,
+    pool: ResourcePool | None = None,
+    held: Held = MappingProxyType({}),
     available: Collection[str] | None = None,
     must_include: Collection[str] = (),
     policy: Policy = "compact",
 ) -> Explanation:
-    """What the daemon would prefer for this request, and why; `available` None is all
-    that the node has. Raises PlacementError when the request cannot be met."""
-    devices = state.snapshot.devices
-    on_offer = {device.id for device in devices} if available is None else set(available)
-    on_offer |= set(must_include)
-    # The daemon's own allocator: what it says here is what the kubelet is told.
-    pools, _ = build_pools(state, (Resource(placement=policy),))
-    pool = pools[0] if pools else ResourcePool(DEFAULT_RESOURCE, Resource(), ())
+    """What the daemon would prefer for this request, and why. `held` are the pods that hold
+    each advertised device of the pool; `available` None is all others. Without `pool`, all
+    devices are one resource. Raises PlacementError when the request cannot be met."""
+    pool = pool or pool_of_all(state)
+    pool = replace(pool, resource=replace(pool.resource, placement=policy))
+    # The daemon's own allocator: what it says here is what the kubelet gets.
     allocator = PoolAllocator(Watchable(state), lambda: pool)
-    best = allocator.place(sorted(on_offer), sorted(must_include), size)
-    usable = tuple(d.id for d in devices if d.id in on_offer and state.healthy(d.id))
-    tree = build_tree(devices)
-    chosen = _choice(tree, usable, best.ids)
-    second = runner_up(tree, usable, must_include, best, policy=policy)
-    other = None
-    if second is not None:
-        choice = _choice(tree, usable, second.ids)
-        other = RunnerUp(choice, _why(tree, usable, chosen, choice, policy))
+    free = free_ids(pool, held) if available is None else available
+    usable = {i for i in {*free, *must_include} if _usable(pool, i)}
+    wanted, must = sorted({*free, *must_include}), sorted(must_include)
+    tree = _tree_of(pool, state)
+    second = None
+    if pool.resource.sharing.shared:
+        ids = tuple(allocator.prefer(wanted, must, size))
+        chosen = _choice(tree, {strip_replica(i) for i in usable}, ids)
+    else:
+        best = allocator.place(wanted, must, size)
+        ids = best.ids
+        chosen = _choice(tree, usable, ids)
+        if placed := runner_up(tree, usable, must_include, best, policy=policy):
+            choice = _choice(tree, usable, placed.ids)
+            second = RunnerUp(choice, _why(tree, usable, chosen, choice, policy))
+    leaves = {leaf.id: leaf for leaf in _leaves(pool, state, usable, ids, must_include, held)}
     return Explanation(
+        resource=pool.name,
         size=size,
         policy=policy,
-        available=usable,
-        must_include=tuple(device.id for device in devices if device.id in must_include),
+        available=tuple(d.id for d in pool.advertised() if d.id in usable),
+        must_include=tuple(d.id for d in pool.advertised() if d.id in must_include),
         chosen=chosen,
-        runner_up=other,
-        tree=_branch(tree, state, frozenset(usable), frozenset(best.ids), frozenset(must_include)),
+        runner_up=second,
+        tree=_branch(tree, leaves),
     )
+
+
+def pool_of_all(state: NodeState) -> ResourcePool:
+    """All devices of the node as one resource."""
+    pools, _ = build_pools(state, (Resource(),))
+    return pools[0] if pools else ResourcePool(DEFAULT_RESOURCE, Resource(), ())
+
+
+def free_ids(pool: ResourcePool, held: Held) -> tuple[str, ...]:
+    """The advertised devices that no pod holds."""
+    return tuple(device.id for device in pool.advertised() if device.id not in held)
+
+
+def _usable(pool: ResourcePool, device_id: str) -> bool:
+    base = strip_replica(device_id)
+    return any(device.id == base and device.healthy for device in pool.devices)
+
+
+def _tree_of(pool: ResourcePool, state: NodeState) -> Tree:
+    known = state.snapshot.by_id()
+    ids = [device_id for advertised in pool.devices for device_id in advertised.device_ids]
+    tree = build_tree([known[device_id] for device_id in ids if device_id in known])
+    if pool.resource.granularity == "card":
+        return with_cards(tree, {device.device_ids: device.id for device in pool.devices})
+    return tree
 
 
 def runner_up(
@@ -181,9 +222,10 @@ def runner_up(
 
 
 def _choice(tree: Tree, available: Collection[str], ids: tuple[str, ...]) -> Choice:
-    counts = _pairs_by_level(tree, frozenset(ids))
+    bases = tuple(dict.fromkeys(strip_replica(i) for i in ids))
+    counts = _pairs_by_level(tree, frozenset(bases))
     by_level = {level: Pairs(counts[level], COSTS[level]) for level in Level if counts[level]}
-    return Choice(ids, score(tree, available, ids), by_level)
+    return Choice(ids, score(tree, available, bases), by_level)
 
 
 def _pairs_by_level(tree: Tree, chosen: frozenset[str]) -> Counter[Level]:
@@ -252,42 +294,87 @@ def _more_fragmented(
     return leaves_more[0]
 
 
-def _branch(
-    node: Tree,
-    state: NodeState,
-    usable: frozenset[str],
-    chosen: frozenset[str],
-    must_include: frozenset[str],
-) -> Branch:
+def _branch(node: Tree, leaves: Mapping[str, Chip]) -> Branch:
     if node.device_id is not None:
-        chip = _chip(node.device_id, state, usable, chosen, must_include)
+        chip = leaves[node.device_id]
         left = 1 if chip.state is ChipState.AVAILABLE else 0
         return Branch(node.level, node.name, 1, left, chip=chip)
-    children = tuple(_branch(child, state, usable, chosen, must_include) for child in node.children)
-    return Branch(
-        node.level,
-        node.name,
-        sum(child.total for child in children),
-        sum(child.left for child in children),
-        children,
-    )
+    children = tuple(_branch(child, leaves) for child in node.children)
+    total, left = sum(c.total for c in children), sum(c.left for c in children)
+    return Branch(node.level, node.name, total, left, children)
 
 
-def _chip(
-    device_id: str,
+def _leaves(
+    pool: ResourcePool,
     state: NodeState,
-    usable: frozenset[str],
-    chosen: frozenset[str],
-    must_include: frozenset[str],
-) -> Chip:
-    if device_id in chosen:
-        status = ChipState.CHOSEN
-    elif device_id in usable:
-        status = ChipState.AVAILABLE
-    elif not state.healthy(device_id):
-        status = ChipState.UNHEALTHY
-    else:
-        status = ChipState.UNAVAILABLE
-    return Chip(
-        device_id, status, device_id in must_include, state.health_statuses[device_id].reasons
-    )
+    usable: Collection[str],
+    chosen: Collection[str],
+    must_include: Collection[str],
+    held: Held,
+) -> Iterator[Chip]:
+    chosen, must = {strip_replica(i) for i in chosen}, {strip_replica(i) for i in must_include}
+    free = {strip_replica(i) for i in usable}
+    pods: dict[str, dict[str, None]] = {}
+    for device_id, holders in held.items():
+        pods.setdefault(strip_replica(device_id), {}).update(dict.fromkeys(holders))
+    for device in pool.devices:
+        healthy = all(state.healthy(i) for i in device.device_ids)
+        reasons = tuple(r for i in device.device_ids for r in state.health_statuses[i].reasons)
+        holders = tuple(pods.get(device.id, ())) or ((device.held,) if device.held else ())
+        if device.id in chosen:
+            status = ChipState.CHOSEN
+        elif device.id in free:
+            status = ChipState.AVAILABLE
+        elif not healthy:
+            status = ChipState.UNHEALTHY
+        else:
+            status = ChipState.HELD if holders else ChipState.UNAVAILABLE
+        yield Chip(device.id, status, device.id in must, reasons, holders)
+
+
+# -- a request that cannot be met -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Why a node has no room for `size` of a resource. `free` counts healthy and free ones
+    by card; `unhealthy` has the reasons of the others, and `held` the pods that hold the
+    healthy ones. When these pods end, `enough` says whether there is room; `fewest` are the
+    pods that hold most, as many of them as are needed."""
+
+    resource: str
+    size: int
+    free: Mapping[str, int]
+    unhealthy: Mapping[str, tuple[Reason, ...]]
+    held: Mapping[str, tuple[str, ...]]
+    enough: bool
+    fewest: tuple[str, ...]
+
+    @property
+    def free_count(self) -> int:
+        return sum(self.free.values())
+
+
+def shortage(state: NodeState, pool: ResourcePool, size: int, held: Held) -> Shortage:
+    """Counts what a request of `size` finds on this node."""
+    cards = {device.id: device.card for device in state.snapshot.devices}
+    free: Counter[str] = Counter()
+    unhealthy: dict[str, tuple[Reason, ...]] = {}
+    pods: dict[str, tuple[str, ...]] = {}
+    for device in pool.advertised():
+        if not all(state.healthy(i) for i in device.device_ids):
+            unhealthy[device.id] = tuple(
+                r for i in device.device_ids for r in state.health_statuses[i].reasons
+            )
+        elif holders := held.get(device.id) or ((device.held,) if device.held else ()):
+            pods[device.id] = tuple(holders)
+        else:
+            free[cards[device.device_ids[0]]] += 1
+    missing = size - sum(free.values())
+    holds = Counter(holder for holders in pods.values() for holder in holders)
+    fewest: list[str] = []
+    for pod, count in holds.most_common():
+        if missing > 0:
+            fewest.append(pod)
+            missing -= count
+    return Shortage(pool.name, size, free, unhealthy, pods, missing <= 0, tuple(fewest))

@@ -21,9 +21,9 @@ from ..runtime.watchable import Watchable
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks where inotify is not to be had.
-LOOK_PERIOD = 0.01
-#: Seconds between looks for what no event told (a mount over the directory, say).
+#: Seconds between scans where inotify is not available.
+SCAN_PERIOD = 0.01
+#: Seconds between scans for what has no event (a mount over the directory, say).
 SAFETY_PERIOD = 10.0
 
 
@@ -58,12 +58,12 @@ class KubeletDirectory:
         try:
             inotify = Inotify()
         except OSError as error:
-            await self._look_often(error)
+            await self._scan_often(error)
             return
         try:
             await self._follow(inotify)
         except OSError as error:  # no watches left
-            await self._look_often(error)
+            await self._scan_often(error)
         finally:
             inotify.close()
 
@@ -86,14 +86,14 @@ class KubeletDirectory:
 
     async def _follow(self, inotify: Inotify) -> None:
         loop = asyncio.get_running_loop()
-        news = asyncio.Event()
+        changed = asyncio.Event()
 
         def drain() -> None:
             for event in inotify.read():
-                news.set()
+                changed.set()
                 if event.name == KUBELET_SOCKET and event.mask & (Mask.CREATE | Mask.MOVED_TO):
                     self._made += 1
-            # Not left to a task: each step would cost time that a restarted kubelet
+            # Reads the directory, and no more: a task for it would cost time that a new kubelet
             # spends with no devices.
             self.rescan()
 
@@ -102,10 +102,10 @@ class KubeletDirectory:
             while True:
                 self._watch(inotify)
                 self.rescan()
-                news.clear()
+                changed.clear()
                 try:
                     async with asyncio.timeout(SAFETY_PERIOD):
-                        await news.wait()
+                        await changed.wait()
                 except TimeoutError:
                     pass
         finally:
@@ -124,17 +124,17 @@ class KubeletDirectory:
             else:
                 return
 
-    async def _look_often(self, error: OSError) -> None:
+    async def _scan_often(self, error: OSError) -> None:
         log.warning(
             "inotify-unavailable",
             extra={
                 "error": error.strerror,
-                "effect": f"the kubelet's directory is read every {LOOK_PERIOD:g} s instead",
+                "effect": f"the kubelet's directory is read every {SCAN_PERIOD:g} s instead",
                 "remedy": "raise fs.inotify.max_user_instances or max_user_watches",
             },
         )
         while True:
-            await asyncio.sleep(LOOK_PERIOD)
+            await asyncio.sleep(SCAN_PERIOD)
             self.rescan()
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks at a CDI spec that somebody removed, or that could not be written.
+#: Seconds until a CDI spec that was removed, or could not be written, is written again.
 CDI_PERIOD = 10.0
 
 
@@ -112,8 +112,8 @@ class ManagedPlugin:
 
 
 class _NodeAllocator(PoolAllocator):
-    """The allocator of one plugin, which may look at the hardware, and lets those who
-    follow allocations know of a new one."""
+    """The allocator of one plugin, which may scan the bus, and wakes those who follow
+    allocations."""
 
     def __init__(self, spec: Watchable[PluginSpec], context: PluginContext) -> None:
         super().__init__(

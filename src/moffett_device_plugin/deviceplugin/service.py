@@ -159,11 +159,11 @@ class DevicePluginService:
         for container in parsed.container_requests:
             ids = sorted(container.devices_ids)  # kubelets send them in random order
             try:
-                granted = self._allocator.allocate(ids)
+                result = self._allocator.allocate(ids)
             except RefusalError as error:
                 self._counters.allocation_rejections += 1
                 raise self._refusal("allocation-refused", ids, error) from error
-            fill(response.container_responses.add(), granted)
+            fill(response.container_responses.add(), result)
             self._counters.allocations += 1
             # The line is written after the answer: no kubelet has to wait for it.
             fields = {"resource": self._resource, "devices": ids}
@@ -203,21 +203,21 @@ def options_of(options: PluginOptions) -> pb.DevicePluginOptions:
     )
 
 
-def fill(answer: pb.ContainerAllocateResponse, granted: AllocateResult) -> None:
-    """Writes a grant as the kubelet takes it."""
-    answer.envs.update(granted.envs)
-    for node in granted.nodes:
+def fill(answer: pb.ContainerAllocateResponse, result: AllocateResult) -> None:
+    """Writes the result as the kubelet takes it."""
+    answer.envs.update(result.envs)
+    for node in result.nodes:
         answer.devices.add(
             host_path=node.host_path,
             container_path=node.container_path,
             permissions=node.permissions,
         )
-    for mount in granted.mounts:
+    for mount in result.mounts:
         answer.mounts.add(
             host_path=mount.host_path, container_path=mount.container_path, read_only=True
         )
-    answer.annotations.update(granted.annotations)
-    for name in granted.cdi_devices:
+    answer.annotations.update(result.annotations)
+    for name in result.cdi_devices:
         answer.cdi_devices.add(name=name)
 
 

@@ -10,8 +10,8 @@ from ..runtime.errors import ConfigurationError
 
 #: What the kernel allows for a socket's path, less its closing NUL.
 MAX_PATH = 107
-_COPY_BYTES = 3  # hashlib and secrets would bring OpenSSL's 3.5 MiB along
-_NUMBERS = 1000  # of one copy's sockets, of which it has three at most
+_INSTANCE_BYTES = 3  # hashlib and secrets would bring OpenSSL's 3.5 MiB along
+_NUMBERS = 1000  # of one instance's sockets, of which it has four at most
 
 
 def socket_prefix(resource: str) -> str:
@@ -21,23 +21,23 @@ def socket_prefix(resource: str) -> str:
 
 
 def new_instance(resource: str) -> str:
-    """A name for a copy of the plugin that no other copy has: so an old one that ends,
+    """A name that no other instance of the plugin has: so an old one that ends,
     and unlinks its sockets, never takes a new one's with them."""
-    return f"{socket_prefix(resource)}{os.urandom(_COPY_BYTES).hex()}"
+    return f"{socket_prefix(resource)}{os.urandom(_INSTANCE_BYTES).hex()}"
 
 
 def socket_name(instance: str, number: int = 0) -> str:
-    """A copy's sockets in the order in which it makes them; the first is number 0."""
+    """An instance's sockets in the order in which it makes them; the first is number 0."""
     return f"{instance}.{number % _NUMBERS}.sock" if number else f"{instance}.sock"
 
 
 def instance_of(socket: str) -> str:
-    """Which copy a socket belongs to, by its name."""
+    """Which instance a socket belongs to, by its name."""
     return socket.partition(".")[0]
 
 
 def new_socket_name(resource: str) -> str:
-    """The first socket of a new copy."""
+    """The first socket of a new instance."""
     return socket_name(new_instance(resource))
 
 

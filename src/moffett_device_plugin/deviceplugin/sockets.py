@@ -88,14 +88,14 @@ class PluginSockets:
         return len(self._older)
 
     def renew(self, newest: PluginSocket | None = None) -> None:
-        """Puts one that no kubelet has been told of in the newest's place, or `newest`."""
+        """Puts one that no kubelet knows in the newest's place, or `newest`."""
         if newest is not None or self.newest.used:
             self._lost_before = self.lost
             self._older.append(self.newest)
             self.newest = newest or self.another()
 
     def tidy(self) -> None:
-        """Drops older ones that nobody listens through."""
+        """Drops older ones that no kubelet listens through."""
         for socket in self._older:
             if not socket.stream_count.streams:
                 # The kubelet may be in the middle of an Allocate that it began here.

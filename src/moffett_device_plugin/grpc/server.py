@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from . import messages
 from .connection import Connection, DataReceived, Event, Headers, HeadersReceived, StreamReset
@@ -26,7 +26,7 @@ DRAIN = 5.0
 class Unary:
     """Request bytes in, response bytes out: at once, or when awaited."""
 
-    answer: Callable[[bytes], bytes | Awaitable[bytes]]
+    answer: Callable[[bytes], bytes | Coroutine[Any, Any, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +196,12 @@ class _ServerProtocol(asyncio.Protocol):
                 self._respond(stream_id, response)
             else:
                 call.task = self._tasks.create_task(self._await(stream_id, response))
+                # Of a call that is cancelled before its task starts.
+                call.task.add_done_callback(lambda _: response.close())
         except Exception as error:
             self._fail(stream_id, call.path, error)
 
-    async def _await(self, stream_id: int, response: Awaitable[bytes]) -> None:
+    async def _await(self, stream_id: int, response: Coroutine[Any, Any, bytes]) -> None:
         path = self._calls[stream_id].path
         try:
             self._respond(stream_id, await response)

@@ -120,10 +120,10 @@ class FirstOf:
     """The first of these sources that can be used."""
 
     def __init__(self, *sources: EventSource) -> None:
-        self._sources = sources
+        self.sources = sources
 
     async def events(self) -> AsyncGenerator[None, None]:
-        for source in self._sources:
+        for source in self.sources:
             try:
                 async for _ in source.events():
                     yield

@@ -99,7 +99,7 @@ def _units(view: View) -> Iterator[Metric]:
     yield units
     yield held
     yield registered
-    left = sum(len(unassigned.device_ids) for unassigned in view.unassigned)
+    left = len({i for unassigned in view.unassigned for i in unassigned.device_ids})
     yield _gauge("unadvertised_devices", "Devices of a resource that has no place for them.", left)
 
 

@@ -32,9 +32,9 @@ def holders_in(checkpoint: bytes) -> Holders:
     for entry in entries if isinstance(entries, list) else ():
         fields = _mapping(entry)
         holder = Holder(BY_UID, str(fields.get("PodUID")), str(fields.get("ContainerName")))
-        units = held.setdefault(str(fields.get("ResourceName")), {})
-        for unit in _texts(fields.get("DeviceIDs")):
-            units[unit] = (*units.get(unit, ()), holder)
+        by_id = held.setdefault(str(fields.get("ResourceName")), {})
+        for advertised_id in _texts(fields.get("DeviceIDs")):
+            by_id[advertised_id] = (*by_id.get(advertised_id, ()), holder)
     return held
 
 

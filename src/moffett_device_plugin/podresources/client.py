@@ -19,21 +19,21 @@ METHODS = ("/v1.PodResourcesLister/List", "/v1alpha1.PodResourcesLister/List")
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A container that was given a unit of a resource."""
+    """A container that holds an advertised device."""
 
     namespace: str
     pod: str
     container: str
 
 
-#: Resource name -> unit id as the kubelet knows it -> who holds it. A kubelet lists a
-#: pod until it is deleted, so a unit has two holders while one of them is a finished
-#: pod that nobody has cleared away.
+#: Resource name -> id of the advertised device -> who holds it. A kubelet lists a pod until
+#: it is deleted, so a device has two holders while one of them is a finished pod that has
+#: not been deleted.
 Holders = Mapping[str, Mapping[str, tuple[Holder, ...]]]
 
 
 class PodResourcesError(Exception):
-    """The kubelet did not tell; one line says why."""
+    """The kubelet did not answer; one line says why."""
 
 
 async def list_holders(socket: Path = SOCKET, timeout: float = 2.0) -> Holders:
@@ -65,19 +65,19 @@ async def _list(channel: Channel, timeout: float) -> bytes:
 
 
 def holders_of(answer: bytes) -> Holders:
-    """The kubelet's answer by resource and unit, holders in the kubelet's own order.
+    """The kubelet's answer by resource and advertised device, holders in the kubelet's own order.
     Raises DecodeError."""
     held: dict[str, dict[str, list[Holder]]] = {}
     for pod in pb.ListPodResourcesResponse.FromString(answer).pod_resources:
         for container in pod.containers:
             holder = Holder(pod.namespace, pod.name, container.name)
             for devices in container.devices:
-                units = held.setdefault(devices.resource_name, {})
-                for unit_id in devices.device_ids:
-                    holders = units.setdefault(unit_id, [])
+                by_id = held.setdefault(devices.resource_name, {})
+                for advertised_id in devices.device_ids:
+                    holders = by_id.setdefault(advertised_id, [])
                     if holder not in holders:
                         holders.append(holder)
     return {
-        resource: {unit_id: tuple(holders) for unit_id, holders in units.items()}
-        for resource, units in held.items()
+        resource: {advertised_id: tuple(holders) for advertised_id, holders in by_id.items()}
+        for resource, by_id in held.items()
     }

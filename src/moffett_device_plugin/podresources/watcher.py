@@ -1,4 +1,4 @@
-"""Keeps true who holds which units. Runs only when something wants to know."""
+"""Who holds which devices, kept up to date. Runs only when something needs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class RefreshIntervals:
     """When to ask the kubelet, in seconds.
 
-    `interval`: for what no event tells, which is every end of a pod. `after_nudge`:
+    `interval`: for what has no event, which is every end of a pod. `after_nudge`:
     how long after an allocation, one after the other, until the list has changed;
     the kubelet lists a pod only after it has admitted it.
     """
@@ -29,9 +29,9 @@ class RefreshIntervals:
 
 
 class PodResourcesWatcher:
-    """`holders` is what the kubelet said last; until it said something, what `recall`
-    says, which is asked whenever the kubelet was in vain. `error` is why the kubelet says
-    nothing now, None while it answers."""
+    """`holders` is the kubelet's last answer; before the first one, what `recall` returns,
+    which is called whenever the kubelet did not answer. `error` is why the kubelet does
+    not answer now, None while it does."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class PodResourcesWatcher:
         self._nudged = asyncio.Event()
 
     def refresh_soon(self) -> None:
-        """A pod was just given units: look soon."""
+        """A pod was just given devices: ask soon."""
         self._nudged.set()
 
     async def run(self) -> None:
@@ -62,7 +62,7 @@ class PodResourcesWatcher:
             except TimeoutError:
                 await self.refresh()
             else:
-                await self._look_for_the_change()
+                await self._ask_until_changed()
 
     async def refresh(self) -> bool:
         """Asks once; whether anything changed. What was last known stands while the
@@ -70,7 +70,7 @@ class PodResourcesWatcher:
         try:
             holders = await self._ask()
         except PodResourcesError as error:
-            self._silent(str(error))
+            self._log_unavailable(str(error))
             return not self._answered and self._take(self._recall())
         if self.error is not None:
             self.error = None
@@ -84,7 +84,7 @@ class PodResourcesWatcher:
         self.holders.set(holders)
         return True
 
-    async def _look_for_the_change(self) -> None:
+    async def _ask_until_changed(self) -> None:
         while self._nudged.is_set():
             self._nudged.clear()
             for pause in self._intervals.after_nudge:
@@ -93,8 +93,8 @@ class PodResourcesWatcher:
                 if await self.refresh() or self._nudged.is_set():
                     break
 
-    def _silent(self, why: str) -> None:
+    def _log_unavailable(self, why: str) -> None:
         if self.error is None:
-            effect = "nothing tells which pods hold the devices"
+            effect = "which pods hold the devices is not known"
             log.warning("pod-resources-unavailable", extra={"why": why, "effect": effect})
         self.error = why

@@ -19,7 +19,7 @@ class DeviceListStrategy:
     device-specs: the kubelet makes the device nodes, on every version.
     cdi-annotations, cdi-cri: the container runtime makes them, from the CDI spec.
     envvar: nobody makes them; the environment variables, which every container
-    gets, tell a privileged one or a hook of the runtime which devices are its own.
+    gets, name the devices for a privileged one or for a hook of the runtime.
 
     `inject_sola`: whether the host's SOLA is mounted into containers, read-only.
     """

@@ -1,4 +1,4 @@
-"""What the node's plugins offer, and what each of them does. Pure values."""
+"""What the node's plugins advertise, and what each of them does. Pure values."""
 
 from __future__ import annotations
 

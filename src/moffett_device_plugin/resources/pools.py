@@ -15,7 +15,7 @@ from .device_ids import REPLICA_MARK, replica_id, replica_number
 from .selector import ANYTHING, Selector
 
 DEFAULT_RESOURCE = "moffett.ai/spu"
-#: What a name ends in when its units are whole cards, and when they are shared.
+#: What a name ends in for whole cards, and for devices or cards that are shared.
 CARD_SUFFIX = "-card"
 SHARED_SUFFIX = ".shared"
 
@@ -26,13 +26,16 @@ NAMES_FROM: tuple[NameFrom, ...] = ("config", "product")
 Policy = Literal["compact", "spread", "none"]  # of placement
 POLICIES: tuple[Policy, ...] = ("compact", "spread", "none")
 
+_QUOTA_PREFIX = "requests."
+_LONGEST_DOMAIN = 253
+_LONGEST_NAME = 63
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """How often each unit is advertised. `max_per_pod` limits what one container may
+    """How often each device or card is advertised. `max_per_pod` limits what one container may
     ask for (the kubelet does not tell a plugin whose containers are of one pod)."""
 
     replicas: int = 1
@@ -87,27 +90,27 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class AdvertisedDevice:
-    """One unit of a resource as the kubelet is told of it: a device, a card's devices,
-    or a replica of either. `devices` are the ids of those that a container gets."""
+    """What the kubelet counts as one device of a resource: a device, a card, or a replica
+    of either. `device_ids` are those of the SPU devices that a container gets."""
 
     id: str
     healthy: bool
     numa_node: int | None = None
     device_ids: tuple[str, ...] = ()
-    held: str = ""  # by whom as what, when that is not as this unit
+    held: str = ""  # by whom as what, when it is held in another form
 
 
 @dataclass(frozen=True, slots=True)
 class ResourcePool:
-    """The part of the node that one name stands for. `bases` are its devices or cards
-    in bus order, without their replicas."""
+    """The advertised devices of one resource name: `devices` are its devices or cards in
+    bus order, without their replicas."""
 
     name: str
     resource: Resource
     devices: tuple[AdvertisedDevice, ...]
 
     def advertised(self) -> tuple[AdvertisedDevice, ...]:
-        """Everything advertised under the name: `bases`, or all replicas of them."""
+        """Everything advertised under the name: `devices`, or all replicas of them."""
         sharing = self.resource.sharing
         if not sharing.shared:
             return self.devices
@@ -137,59 +140,72 @@ class UnassignedDevices:
 def build_pools(
     state: NodeState, resources: Sequence[Resource] = (Resource(),)
 ) -> tuple[tuple[ResourcePool, ...], tuple[UnassignedDevices, ...]]:
-    """Every device that was ever seen, in bus order, under the name it has: one that
-    is gone or sick stays listed as unhealthy, so that capacity and allocatable tell
-    the two apart. No device is in two divisions."""
+    """Every device that was ever seen, in bus order, under the name it has: one that is
+    gone or unhealthy stays listed as unhealthy, so that capacity and allocatable tell the
+    two apart. No device is in two pools."""
     pools: dict[str, ResourcePool] = {}
-    unassigned: list[UnassignedDevices] = []
+    unassigned: dict[str, list[str]] = {}  # device ids by reason
     for resource in resources:
-        devices: dict[str, list[AdvertisedDevice]] = {}
-        for on_unit, unit_id in _units_of(resource, state.snapshot.devices, unassigned):
-            product = on_unit[0].product
-            name = resource.name_for(product)
-            if name is None:
-                ids = tuple(device.id for device in on_unit)
-                unassigned.append(
-                    UnassignedDevices(ids, "their product is not known, and names it")
-                )
-                continue
-            devices.setdefault(name, []).append(_unit(unit_id, on_unit, state))
-        for name, units in devices.items():
+        by_name: dict[str, list[AdvertisedDevice]] = {}
+        for advertised_id, devices in _candidates(resource, state.snapshot.devices):
+            name = resource.name_for(devices[0].product)
+            why = _why_not(resource, advertised_id, devices, name)
+            if why:
+                ids = [device.id for device in devices if _meant(resource, device)]
+                unassigned.setdefault(why, []).extend(ids)
+            elif name is not None:
+                by_name.setdefault(name, []).append(_advertised(advertised_id, devices, state))
+        for name, advertised in by_name.items():
             if name in pools:
-                ids = tuple(device_id for unit in units for device_id in unit.device_ids)
-                unassigned.append(UnassignedDevices(ids, f"another resource has the name {name}"))
+                ids = [i for device in advertised for i in device.device_ids]
+                unassigned.setdefault(f"another resource has the name {name}", []).extend(ids)
             else:
-                pools[name] = ResourcePool(name, resource, tuple(units))
-    return tuple(pools.values()), tuple(unassigned)
+                pools[name] = ResourcePool(name, resource, tuple(advertised))
+    return tuple(pools.values()), tuple(
+        UnassignedDevices(tuple(ids), why) for why, ids in unassigned.items()
+    )
 
 
-def _units_of(
-    resource: Resource, devices: Sequence[Device], unassigned: list[UnassignedDevices]
-) -> Iterable[tuple[tuple[Device, ...], str]]:
-    """The devices of each unit, and its id."""
-
-    def wanted(device: Device) -> bool:
-        return resource.select.admits(device) and not resource.exclude.catches(device)
-
-    if resource.granularity == "device":
-        yield from (((device,), device.id) for device in devices if wanted(device))
-        return
-    for card in cards_of(devices):
-        chosen = [device for device in card.devices if wanted(device)]
-        if len(chosen) == len(card.devices):
-            yield card.devices, card.id
-        elif chosen:
-            ids = tuple(device.id for device in chosen)
-            why = f"only some chips of {card.id} are selected, and {resource} has whole cards"
-            unassigned.append(UnassignedDevices(ids, why))
+def _candidates(
+    resource: Resource, devices: Sequence[Device]
+) -> Iterable[tuple[str, tuple[Device, ...]]]:
+    """What the resource could advertise, by its id, with its devices: all of which at least
+    one is meant for it, as far as that is known."""
+    groups = (
+        [(card.id, card.devices) for card in cards_of(devices)]
+        if resource.granularity == "card"
+        else [(device.id, (device,)) for device in devices]
+    )
+    for advertised_id, members in groups:
+        if any(_meant(resource, device) for device in members):
+            yield advertised_id, members
 
 
-def _unit(unit_id: str, devices: tuple[Device, ...], state: NodeState) -> AdvertisedDevice:
-    nodes = {device.numa_node for device in devices}
+def _meant(resource: Resource, device: Device) -> bool:
+    return resource.select.may_admit(device) and not resource.exclude.catches(device)
+
+
+def _why_not(
+    resource: Resource, advertised_id: str, devices: Sequence[Device], name: str | None
+) -> str:
+    """Why the devices are not advertised; empty if they are. What is not known excludes: a
+    device that was meant to be kept out must not be given out until mx-smi has answered."""
+    if not all(_meant(resource, device) for device in devices):
+        return f"only some chips of {advertised_id} are selected, and {resource} has whole cards"
+    for selector, verb in ((resource.exclude, "excludes"), (resource.select, "selects")):
+        for fact in (fact for device in devices for fact in selector.unknown(device)):
+            return f"their {fact} is not known, and {resource} {verb} by it"
+    return "" if name is not None else "their product is not known, and names it"
+
+
+def _advertised(
+    advertised_id: str, devices: Sequence[Device], state: NodeState
+) -> AdvertisedDevice:
+    numa_nodes = {device.numa_node for device in devices}
     return AdvertisedDevice(
-        unit_id,
+        advertised_id,
         all(state.healthy(device.id) for device in devices),
-        nodes.pop() if len(nodes) == 1 else None,
+        numa_nodes.pop() if len(numa_nodes) == 1 else None,
         tuple(device.id for device in devices),
     )
 
@@ -198,26 +214,28 @@ def _unit(unit_id: str, devices: tuple[Device, ...], state: NodeState) -> Advert
 
 
 def check_resource_name(name: str, key: str = "--resource-name") -> str:
-    """Raises ConfigurationError unless a kubelet accepts it as an extended resource."""
+    """Raises ConfigurationError unless a kubelet accepts it: IsExtendedResourceName of
+    Kubernetes, which takes it for the name of a quota, too, with `requests.` before it."""
     domain, slash, resource = name.partition("/")
     valid = (
         slash
         and _DOMAIN.fullmatch(domain)
         and _NAME.fullmatch(resource)
-        and len(domain) <= 253
-        and len(resource) <= 63
+        and len(f"{_QUOTA_PREFIX}{domain}") <= _LONGEST_DOMAIN
+        and len(resource) <= _LONGEST_NAME
     )
-    # The kubelet keeps these prefixes and domains for itself.
-    reserved = (
-        domain.startswith("requests.")
-        or domain in ("kubernetes.io",)
-        or (domain.endswith(".kubernetes.io"))
-    )
-    if not valid or reserved:
-        raise ConfigurationError(
-            key, name, f"use DOMAIN/NAME outside kubernetes.io, such as {DEFAULT_RESOURCE}"
-        )
+    if not valid or name.startswith(_QUOTA_PREFIX) or "kubernetes.io/" in name:
+        longest = _LONGEST_DOMAIN - len(_QUOTA_PREFIX)
+        remedy = f"use DOMAIN/NAME outside kubernetes.io, such as {DEFAULT_RESOURCE}"
+        if len(domain) > longest or len(resource) > _LONGEST_NAME:
+            remedy += f"; DOMAIN has up to {longest} characters, NAME up to {_LONGEST_NAME}"
+        raise ConfigurationError(key, name, remedy)
     return name
+
+
+def variable_suffix(resource: str) -> str:
+    """A resource's name in the names of environment variables: MOFFETT_AI_SPU."""
+    return re.sub(r"[^A-Z0-9]", "_", resource.upper())
 
 
 def check_disjoint(resources: Sequence[Resource], keys: Sequence[str]) -> None:
@@ -227,6 +245,10 @@ def check_disjoint(resources: Sequence[Resource], keys: Sequence[str]) -> None:
         for other, key in zip(resources[:number], keys, strict=False):
             if resource.name == other.name and resource.name is not None:
                 remedy = f"{key} has this name already; give each resource a name of its own"
+                raise ConfigurationError(f"{keys[number]}.name", str(resource), remedy)
+            names = resource.name, other.name
+            if all(names) and len({variable_suffix(str(name)) for name in names}) == 1:
+                remedy = f"its environment variables would have the names of those of {key}"
                 raise ConfigurationError(f"{keys[number]}.name", str(resource), remedy)
             if resource.name is None and other.name is None and str(resource) == str(other):
                 remedy = f"{key} names its devices the same way; make them one resource"

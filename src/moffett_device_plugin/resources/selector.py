@@ -31,6 +31,24 @@ class Selector:
         """Whether any key has the device's value: an exclusion."""
         return any(value_of(device) in getattr(self, key) for key, value_of in _VALUES.items())
 
+    def unknown(self, device: Device) -> tuple[str, ...]:
+        """The facts of the device that this asks for and that are not known, because only
+        mx-smi knows them: it may still say either."""
+        return tuple(
+            fact
+            for key, fact in _FROM_MX_SMI.items()
+            if getattr(self, key) and _VALUES[key](device) is None
+        )
+
+    def may_admit(self, device: Device) -> bool:
+        """Whether it admits the device, or would if what is not known came out right."""
+        return all(
+            not (values := getattr(self, key))
+            or value_of(device) in values
+            or (key in _FROM_MX_SMI and value_of(device) is None)
+            for key, value_of in _VALUES.items()
+        )
+
     def apart_from(self, other: Selector) -> bool:
         """Whether no device can be admitted by both."""
         return any(
@@ -55,6 +73,9 @@ _VALUES: Mapping[str, Callable[[Device], str | None]] = {
     "numa_nodes": lambda device: None if device.numa_node is None else str(device.numa_node),
     "indexes": lambda device: str(device.index),
 }
+
+#: Keys whose values only mx-smi knows, and what each is called.
+_FROM_MX_SMI: Mapping[str, str] = {"products": "product", "serials": "serial number"}
 
 
 def normal(key: str, text: str) -> str | None:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Watchable(Generic[T]):
-    """Holds the newest value only: a slow reader skips what it was too late for.
+    """Holds the newest value only: a slow reader misses what was replaced in the meantime.
 
     `version` grows by one with each `set`.
     """

@@ -1,0 +1,3 @@
+"""Everything is in node/fixtures.py."""
+
+pytest_plugins = ["node.fixtures"]

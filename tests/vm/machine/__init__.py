@@ -1,0 +1,1 @@
+"""The host's side: building what the guest needs, and booting it."""
