@@ -1,3 +1,3 @@
 """Kubernetes Device Plugin for Moffett SPU accelerator cards."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -249,13 +249,13 @@ def test_a_changed_inline_configuration_replaces_pods_only_if_told_to() -> None:
 @pytest.mark.parametrize(
     ("image", "wanted"),
     [
-        ({}, "moffett/k8s-device-plugin:v0.1.0"),
+        ({}, "moffett/k8s-device-plugin:v0.2.0"),
         ({"tag": "v9"}, "moffett/k8s-device-plugin:v9"),
         (
             {"repository": "a.example:5000/moffett/x", "tag": "v9"},
             "a.example:5000/moffett/x:v9",
         ),
-        ({"registry": "a.example:5000/"}, "a.example:5000/moffett/k8s-device-plugin:v0.1.0"),
+        ({"registry": "a.example:5000/"}, "a.example:5000/moffett/k8s-device-plugin:v0.2.0"),
         (
             {"tag": "v9", "digest": f"sha256:{'a' * 64}"},
             f"moffett/k8s-device-plugin@sha256:{'a' * 64}",
@@ -317,6 +317,24 @@ def test_rules_and_dashboard_arrive_whole() -> None:
     assert {"SPUUnhealthy", "SPUPluginDown"} <= names
     (text,) = made.one("ConfigMap")["data"].values()
     assert json.loads(text)["panels"]
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("", None),
+        ("https://docs.example/spu/", "https://docs.example/spu/alerts.html#spuunhealthy"),
+    ],
+)
+def test_runbook_urls_have_the_base_of_the_values(base: str, url: str | None) -> None:
+    made = rendered({"metrics": {"prometheusRule": {"enabled": True, "runbookUrl": base}}})
+    urls = {
+        rule["alert"]: rule["annotations"].get("runbook_url")
+        for group in made.one("PrometheusRule")["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert urls["SPUUnhealthy"] == url
 
 
 def test_without_metrics_there_is_no_port_and_no_probe() -> None:

@@ -70,7 +70,7 @@ def test_a_server_that_hangs_is_given_up_on(tmp_path: Path) -> None:
     async def play(server: ApiServer, client: ApiClient) -> None:
         server.script.append(HANG)
         error = await fails(client.get_node())
-        assert str(error) == "no answer in 0.2 s"
+        assert str(error) == "no response in 0.2 s"
         await client.get_node()
         assert server.connections == 2, "what comes late must not be taken for another's answer"
 

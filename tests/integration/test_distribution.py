@@ -96,7 +96,7 @@ def test_the_wheel_has_the_package_and_nothing_else(files: set[str]) -> None:
 
 
 def test_the_metadata_is_what_an_index_shows(wheel: Path, metadata: Message) -> None:
-    assert (metadata["Name"], metadata["Version"]) == ("moffett-k8s-device-plugin", "0.1.0")
+    assert (metadata["Name"], metadata["Version"]) == ("moffett-k8s-device-plugin", "0.2.0")
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
@@ -135,7 +135,7 @@ def test_the_wheel_says_which_source_it_is(wheel: Path, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert done.stdout == (
-        "moffett-device-plugin v0.1.0 (commit 0123456789ab, 2026-11-24T04:05:06Z)\n"
+        "moffett-device-plugin v0.2.0 (commit 0123456789ab, 2026-11-24T04:05:06Z)\n"
     )
 
 
@@ -145,7 +145,7 @@ def test_what_runs_from_a_checkout_claims_no_commit() -> None:
         check=True, capture_output=True, text=True, cwd="/",
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )  # fmt: skip
-    assert done.stdout == "moffett-device-plugin v0.1.0 (commit unknown)\n"
+    assert done.stdout == "moffett-device-plugin v0.2.0 (commit unknown)\n"
 
 
 def test_the_source_distribution_can_be_tested_and_built_from(sdist: Path) -> None:

@@ -153,7 +153,7 @@ def test_any_authority_is_served(short_dir: Path, authority: str) -> None:
             "Echo",
             b"x" * MAX_REQUEST,
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"a request of over {MAX_REQUEST} bytes",
+            f"the request exceeds {MAX_REQUEST} bytes",
         ),
     ],
 )

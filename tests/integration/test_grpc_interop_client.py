@@ -130,7 +130,7 @@ def test_an_error_comes_with_its_text_and_the_channel_goes_on(
 def test_a_call_that_takes_too_long_is_given_up_on_both_sides(short_dir: Path) -> None:
     async def test(channel: Channel, theirs: Theirs, _: object) -> None:
         assert await channel.unary("/t.T/Echo", b"connected", LIMIT) == b"connected"
-        with pytest.raises(StatusError, match=r"no answer in 0\.05 s") as caught:
+        with pytest.raises(StatusError, match=r"no response in 0\.05 s") as caught:
             await channel.unary("/t.T/Never", b"", 0.05)
         assert caught.value.code is Code.DEADLINE_EXCEEDED
         assert await asyncio.to_thread(theirs.ended.wait, LIMIT)

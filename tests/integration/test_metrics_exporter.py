@@ -55,7 +55,7 @@ async def get(exporter: Exporter, path: str) -> tuple[int, str]:
 
 async def scrape(exporter: Exporter) -> dict[tuple[str, ...], float]:
     """Values by name and, in the order of their names, the labels but those of a device."""
-    common = {"bus_id", "card", "index", "numa_node", "product"}
+    common = {"card", "index", "numa_node", "pci_bus_id", "product"}
     _, text = await get(exporter, "/metrics")
     return {
         (s.name, *(value for key, value in sorted(s.labels.items()) if key not in common)): s.value
@@ -83,7 +83,7 @@ def test_a_pod_from_admission_to_its_devices_in_a_scrape(short_dir: Path) -> Non
         assert values[f"{plugin}registrations_total", RESOURCE] == 1
         assert values[f"{plugin}kubelet_starts_total",] == 1
         assert values[f"{plugin}units", RESOURCE, "healthy"] == 6
-        assert values[f"{plugin}held_units", RESOURCE] == 2
+        assert values[f"{plugin}allocated_units", RESOURCE] == 2
         assert values[f"{plugin}allocations_total", RESOURCE] == 1
         assert values[f"{plugin}allocate_duration_seconds_count", RESOURCE] == 1
         assert values["moffett_spu_temperature_limit_celsius",] == 90

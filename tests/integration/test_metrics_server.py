@@ -142,7 +142,7 @@ async def test_health_follows_the_loops() -> None:
         assert (await it.get("/healthz"))[0] == 200
         it.now = 11.0
         status, _, body = await it.get("/healthz")
-        assert (status, body) == (503, b"bus has not moved for 11 s, and has 10 s\n")
+        assert (status, body) == (503, b"bus: last heartbeat 11 s ago, limit 10 s\n")
 
 
 @on_a_loop
@@ -188,7 +188,7 @@ def test_nonsense_is_answered_and_does_no_harm(request_: bytes, status: bytes) -
 
 @on_a_loop
 async def test_who_says_nothing_or_stops_halfway_is_hung_up_on() -> None:
-    async with serving(Limits(timeouts=0.2)) as it:
+    async with serving(Limits(timeout=0.2)) as it:
         assert await it.raw(b"") == b""
         assert await it.raw(b"GET /metr") == b""
         assert (await it.get("/healthz"))[0] == 200
@@ -203,7 +203,7 @@ async def test_who_is_idle_too_long_is_hung_up_on() -> None:
 
 @on_a_loop
 async def test_who_does_not_read_is_hung_up_on() -> None:
-    async with serving(Limits(timeouts=0.3)) as it:
+    async with serving(Limits(timeout=0.3)) as it:
         peer = socket.socket()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         peer.setblocking(False)

@@ -94,7 +94,7 @@ async def test_a_kubelet_that_hangs_or_babbles_is_given_up_on(socket: Path) -> N
     with sockets.socket(sockets.AF_UNIX) as listener:  # accepts and never says a word
         listener.bind(str(socket))
         listener.listen()
-        with pytest.raises(PodResourcesError, match=r"no answer in 0\.05 s"):
+        with pytest.raises(PodResourcesError, match=r"no response in 0\.05 s"):
             await list_holders(socket, timeout=0.05)
     socket.unlink()
     async with asyncio.TaskGroup() as tasks:

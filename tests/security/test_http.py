@@ -12,7 +12,7 @@ import pytest
 
 from moffett_device_plugin.kubernetes.client import ApiClient
 from moffett_device_plugin.kubernetes.errors import ApiError, Backoff
-from moffett_device_plugin.kubernetes.responses import refusal as refusal_of
+from moffett_device_plugin.kubernetes.responses import error_from_status
 from moffett_device_plugin.kubernetes.settings import check_url
 from moffett_device_plugin.metrics.server import Limits
 from moffett_device_plugin.runtime.errors import ConfigurationError
@@ -164,6 +164,6 @@ def test_a_nodes_name_stays_one_part_of_a_path(tmp_path: Path, node: str) -> Non
 
 
 def test_a_refusal_is_kept_short_and_a_pause_finite() -> None:
-    error = refusal_of(500, {"message": "x" * 10**6, "reason": "y" * 10**6}, float("inf"))
+    error = error_from_status(500, {"message": "x" * 10**6, "reason": "y" * 10**6}, float("inf"))
     assert len(str(error)) + len(error.kind) < 1000
     assert Backoff(most=300.0).failed(error) <= 300.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.kubernetes.errors import ApiError, Backoff, Trouble
+from moffett_device_plugin.kubernetes.errors import ApiError, Backoff, ErrorLog
 from moffett_device_plugin.kubernetes.settings import ApiSettings, api_settings, check_url
 from moffett_device_plugin.runtime.errors import ConfigurationError
 
@@ -104,28 +104,28 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records]
 
 
-def test_trouble_is_told_once_when_it_begins_changes_and_ends(
+def test_an_error_is_logged_once_when_it_begins_changes_and_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    trouble = Trouble("https://api")
+    errors = ErrorLog("https://api")
     for kind in ("os-111", "os-111", "timeout", "timeout"):
-        trouble.failed("get", "nodes", error(0, kind))
-    trouble.succeeded("get", "nodes")
-    trouble.succeeded("get", "nodes")
+        errors.failed("get", "nodes", error(0, kind))
+    errors.succeeded("get", "nodes")
+    errors.succeeded("get", "nodes")
     assert logged(caplog) == ["api-unavailable", "api-unavailable", "api-available"]
     assert caplog.records[-1].__dict__["after_failures"] == 4
 
 
-def test_each_missing_right_is_told_once_as_the_rule_to_add(
+def test_each_missing_permission_is_logged_once_as_the_rule_to_add(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    trouble = Trouble("https://api")
+    errors = ErrorLog("https://api")
     for _ in range(3):
-        trouble.failed("patch", "nodes/status", error(403, "Forbidden"))
-        trouble.failed("create", "events", error(403, "Forbidden"))
-    trouble.succeeded("create", "events")
+        errors.failed("patch", "nodes/status", error(403, "Forbidden"))
+        errors.failed("create", "events", error(403, "Forbidden"))
+    errors.succeeded("create", "events")
     assert logged(caplog) == ["api-forbidden", "api-forbidden", "api-accepted"]
     rule = '{apiGroups: [""], resources: ["nodes/status"], verbs: ["patch"]}'
     assert caplog.records[0].__dict__["remedy"].endswith(rule)

@@ -89,7 +89,7 @@ def test_warnings_come_and_go() -> None:
     assert event.reason == "SPUWarning"
     assert event.codes == {"link-degraded"}
     (event,) = between(faulty("link"), faulty())
-    assert (event.reason, event.is_warning) == ("SPUWarningOver", False)
+    assert (event.reason, event.is_warning) == ("SPUWarningCleared", False)
 
 
 def test_a_device_that_is_sick_when_first_seen_is_told_of() -> None:

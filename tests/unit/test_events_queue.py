@@ -98,7 +98,7 @@ def test_of_many_different_changes_the_newest_stay_and_the_others_are_counted() 
     taken = drain(events)
     assert taken[0].message.endswith(
         f"; {100 - MAX_WAITING} earlier changes of it since 2026-09-21T14:13:20Z"
-        " are not told singly"
+        " have no event of their own"
     )
     assert [o.message for o in taken][-1] == "a SPUUnhealthy code-99"
 

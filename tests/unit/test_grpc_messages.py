@@ -36,7 +36,7 @@ def test_a_compressed_message_is_refused_as_unimplemented() -> None:
 
 @pytest.mark.parametrize("length", [11, 2**32 - 1])
 def test_a_message_too_large_is_refused_before_it_arrives(length: int) -> None:
-    with pytest.raises(StatusError, match=f"{length} bytes; at most 10") as caught:
+    with pytest.raises(StatusError, match=f"{length} bytes; the limit is 10") as caught:
         messages.take(bytearray(b"\0" + length.to_bytes(4, "big")), 10)
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
 

@@ -24,6 +24,7 @@ from imagebuilder.base import Package
 from imagebuilder.builder import labels
 from imagebuilder.layer import Layer, pack_layer
 from imagebuilder.licences import in_notice, of_python
+from imagebuilder.main import default_tags
 from imagebuilder.wheels import Wheel
 
 THEN = datetime(2026, 11, 24, 4, 5, 6, tzinfo=UTC)
@@ -202,6 +203,12 @@ def test_a_layout_has_an_image_for_each_platform_under_one_name(tmp_path: Path) 
     assert [each["platform"]["architecture"] for each in platforms] == ["amd64", "arm64"]
     for each in platforms:
         assert "blobs/" + each["digest"].replace(":", "/") in files
+
+
+def test_an_image_has_the_name_of_the_manual_and_that_of_its_version() -> None:
+    names = ["moffett/k8s-device-plugin:v0.1.0", "moffett/k8s-device-plugin:v0.2.0"]
+    assert default_tags("0.2.0") == names
+    assert default_tags("0.1.0") == names[:1]
 
 
 # -- looking at a root ------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_a_device_in_base_units_and_with_the_labels_to_find_it_by() -> None:
     assert samples.labels("moffett_spu_healthy")[0] == {
         "device": one,
         "index": "0",
-        "bus_id": one,
+        "pci_bus_id": one,
         "card": "2023243080101",
         "product": "S30",
         "numa_node": "0",
@@ -107,7 +107,7 @@ def test_errors_are_counted_by_kind() -> None:
     one, two, *_ = ids_of(NODE_OF_TWO)
     faults = Faults().with_fault(one, "ecc").with_fault(two, "aer").with_fault(two, "corrected")
     samples = Samples(view_of(faults=faults))
-    for name in ("moffett_spu_ecc_errors_total", "moffett_spu_ecc_lifetime_errors_total"):
+    for name in ("moffett_spu_ecc_errors_total", "moffett_spu_ecc_aggregate_errors_total"):
         assert samples(name, device=one, kind="uncorrected")[0] > 0
         assert samples(name, device=one, kind="corrected") == [0]
         assert samples(name, device=two, kind="corrected")[0] > 0
@@ -197,7 +197,7 @@ def test_who_holds_a_device_whatever_the_unit_was() -> None:
     assert {s["device"] for s in samples.labels(name) if s["pod"] == "whole"} == {
         device.id for device in card.devices
     }
-    assert samples("moffett_device_plugin_held_units", resource=SPU) == [1]
+    assert samples("moffett_device_plugin_allocated_units", resource=SPU) == [1]
     assert samples("moffett_device_plugin_pod_resources_up") == [1]
 
 
@@ -218,7 +218,7 @@ def test_units_by_resource_and_state_and_whether_the_kubelet_listens() -> None:
     assert samples(units, resource=SPU, state="healthy") == [3]
     assert samples(units, resource=SPU, state="unhealthy") == [1]
     assert samples("moffett_device_plugin_registered", resource=SPU) == [0]
-    assert samples("moffett_device_plugin_held_units") == [], "nobody asked the kubelet"
+    assert samples("moffett_device_plugin_allocated_units") == [], "nobody asked the kubelet"
 
 
 def test_what_was_counted_and_timed() -> None:
@@ -230,7 +230,7 @@ def test_what_was_counted_and_timed() -> None:
     samples = Samples(view)
     prefix = "moffett_device_plugin_"
     assert samples(f"{prefix}allocations_total", resource=SPU) == [2]
-    assert samples(f"{prefix}refusals_total", resource=SPU, call="allocate") == [4]
+    assert samples(f"{prefix}rejections_total", resource=SPU, call="allocate") == [4]
     assert samples(f"{prefix}registrations_total") == [5]
     bucket = f"{prefix}allocate_duration_seconds_bucket"
     at_most = [samples(bucket, le=bound)[0] for bound in ("0.00025", "0.0005", "1.0", "+Inf")]

@@ -26,9 +26,9 @@ def test_a_loop_that_stops_is_named_and_forgiven_when_it_turns_again() -> None:
     assert registers.stalled() is None
     registers.heartbeat("mx-smi")
     now = 125.0
-    assert registers.stalled() == "bus has not moved for 25 s, and has 10 s"
+    assert registers.stalled() == "bus: last heartbeat 25 s ago, limit 10 s"
     now = 150.0
-    assert "mx-smi has not moved for 40 s" in str(registers.stalled())
+    assert "mx-smi: last heartbeat 40 s ago" in str(registers.stalled())
     registers.heartbeat("bus")
     registers.heartbeat("mx-smi")
     assert registers.stalled() is None

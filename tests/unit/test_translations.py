@@ -29,8 +29,10 @@ from tests.support.translations import (
 
 #: What users need. Pages for contributors, and those of measurements, are in English.
 MANUAL = (
-    "architecture", "cdi", "comparison", "compatibility", "configuration", "containers", "doctor",
-    "events", "health", "index", "install", "kubelets", "labels", "monitoring", "placement",
+    "alerts", "architecture", "cdi", "comparison", "compatibility", "configuration", "containers",
+    "doctor",
+    "events", "health", "index", "install", "kubelets", "labels", "manual", "monitoring",
+    "placement",
     "privileges", "quickstart", "sharing", "troubleshooting", "upgrade", "use",
 )  # fmt: skip
 PAGES = translated()

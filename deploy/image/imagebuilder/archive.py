@@ -136,7 +136,8 @@ def write_layout(images: Sequence[Image], target: Path) -> Blob:
         },
         OCI_INDEX,
     )
-    manifests = [index.descriptor(annotations=_reference(tag)) for tag in images[0].tags]
+    # One reference: `skopeo copy oci-archive:` takes a layout with several only with a name.
+    manifests = [index.descriptor(annotations=_reference(images[0].tags[-1]))]
     _write(target, manifests, (index, *(blob for image in images for blob in image.blobs)), {})
     return index
 

@@ -16,6 +16,8 @@ from .archive import Image, assemble, read_archive, write_archive, write_layout
 from .source import origin
 
 REPOSITORY = "moffett/k8s-device-plugin"
+#: The tag in the vendor's manual, whose manifests must find this image too.
+MANUAL_TAG = "v0.1.0"
 ALL = "all"
 
 
@@ -56,10 +58,13 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the archive (default: dist/...-vVERSION.tar, for arm64 ...-vVERSION-arm64.tar)",
+        help=f"the archive (default: dist/...-{MANUAL_TAG}.tar; arm64: ...-{MANUAL_TAG}-arm64.tar)",
     )
     result.add_argument(
-        "--tag", action="append", metavar="NAME:TAG", help=f"default: {REPOSITORY}:vVERSION"
+        "--tag",
+        action="append",
+        metavar="NAME:TAG",
+        help=f"default: {REPOSITORY} with {MANUAL_TAG} and vVERSION",
     )
     result.add_argument(
         "--env",
@@ -118,7 +123,7 @@ def build(options: argparse.Namespace, architecture: Architecture) -> Image:
     built = builder.build(options.source, of, architecture, refresh=refresh)
     version = built.plugin.version
     settings = replace(built.settings, environment=(*built.settings.environment, *options.env))
-    tags = options.tag or [f"{REPOSITORY}:v{version}"]
+    tags = options.tag or default_tags(version)
     image = assemble(built.layers, settings, tags)
     target = default_output(options, image)
     if options.output:
@@ -145,6 +150,11 @@ def make_layout(options: argparse.Namespace, images: Sequence[Image]) -> None:
     platforms = ", ".join(f"linux/{image.settings.architecture}" for image in images)
     print(f"index    {index.digest}  {platforms}")
     print(f"layout   {target}  {mebibytes(target)}  sha256:{write_checksum(target)}")
+
+
+def default_tags(version: str) -> list[str]:
+    """Return the name in the manual, and the one of this version."""
+    return list(dict.fromkeys(f"{REPOSITORY}:{tag}" for tag in (MANUAL_TAG, f"v{version}")))
 
 
 def default_output(options: argparse.Namespace, image: Image) -> Path:

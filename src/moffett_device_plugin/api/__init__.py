@@ -1,10 +1,10 @@
-"""The device plugin API's messages and the constants that go with them."""
+"""Messages and constants of the device plugin API and the pod-resources API."""
 
 VERSION = "v1beta1"
 HEALTHY = "Healthy"
 UNHEALTHY = "Unhealthy"
 KUBELET_SOCKET = "kubelet.sock"
-#: What the kubelet keeps in its directory across restarts, beside sockets.
+#: The device manager's checkpoint, which the kubelet keeps across restarts.
 KUBELET_CHECKPOINT = "kubelet_internal_checkpoint"
 
 REGISTER = "/v1beta1.Registration/Register"

@@ -13,13 +13,13 @@ from .connection import Connection, DataReceived, Event, GoneAway, HeadersReceiv
 from .messages import Code, StatusError
 
 _WINDOW = messages.MAX_RESPONSE + 64
-#: A server that leaves this much unread while it goes on sending is cut off.
+#: Maximum bytes that the server has not read; above it the connection is closed.
 _MAX_UNREAD = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class _Call:
-    """What has arrived for one call and has not been read."""
+    """The unread data and the status of one call."""
 
     buffer: bytearray = field(default_factory=bytearray)
     status: tuple[Code, str] | None = None
@@ -27,7 +27,7 @@ class _Call:
 
 
 class Channel(asyncio.Protocol):
-    """One connection to one server. Made by `connect`; ends with `close`."""
+    """One connection to one server. Created by `connect`, ended by `close`."""
 
     def __init__(self, authority: str) -> None:
         self._http = Connection(client=True, window=_WINDOW)
@@ -39,7 +39,7 @@ class Channel(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, path: Path, authority: str = "localhost") -> Self:
-        """Raises OSError when nobody listens on `path`."""
+        """Raises OSError when no server listens on `path`."""
         loop = asyncio.get_running_loop()
         _, channel = await loop.create_unix_connection(lambda: cls(authority), str(path))
         return channel
@@ -64,7 +64,7 @@ class Channel(asyncio.Protocol):
                 async for response in responses:
                     return response
         except TimeoutError:
-            text = f"no answer in {timeout:g} s"
+            text = f"no response in {timeout:g} s"
             raise StatusError(Code.DEADLINE_EXCEEDED, text) from None
         finally:
             await responses.aclose()
@@ -97,7 +97,7 @@ class Channel(asyncio.Protocol):
             self._http.reset(stream_id)
             self._write()
 
-    # -- asyncio's callbacks ----------------------------------------------------
+    # -- asyncio.Protocol -------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -1,8 +1,7 @@
 """One HTTP/2 connection as a state machine: bytes in, events and bytes out. No I/O.
 
-Feed what arrived to `receive`, act on the events it returns, and write what
-`output` gives. Both roles are one class: they differ in the preface and in who
-numbers the streams.
+Pass received bytes to `receive`, handle the events that it returns, and write the bytes of
+`output`. One class has both roles: they differ in the preface and in the stream numbers.
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ from .frames import ErrorCode, Flag, Frame, Kind, ProtocolError, Setting
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-#: A device plugin is asked by one kubelet; these bound what anyone can make it hold.
+#: Limits for each connection, which bound its memory. A device plugin has one kubelet.
 MAX_STREAMS = 32
 MAX_HEADER_BYTES = 16_384
-#: Bytes granted to the peer per stream, unless told otherwise. A stream whose
-#: reader has not consumed it can hold no more than this.
+#: Default receive window of a stream, in bytes: the maximum of unread data.
 RECEIVE_WINDOW = 1024 * 1024
 
 
@@ -47,7 +45,7 @@ class StreamReset:
 
 @dataclass(frozen=True, slots=True)
 class GoneAway:
-    """The peer will open no more streams, and knows none after `last_stream_id`."""
+    """The peer sent GOAWAY: it handles no stream after `last_stream_id`."""
 
     last_stream_id: int
     code: int
@@ -58,20 +56,19 @@ Event = HeadersReceived | DataReceived | StreamReset | GoneAway
 
 @dataclass(slots=True)
 class _Stream:
-    window: int  # bytes we may still send
+    window: int  # bytes that the peer accepts
     unsent: deque[bytes | memoryview] = field(default_factory=deque)
     trailers: Headers | None = None
     end_after_unsent: bool = False
-    we_ended: bool = False
-    they_ended: bool = False
-    received: int = 0  # bytes not yet given back to the peer's window
+    local_ended: bool = False
+    remote_ended: bool = False
+    received: int = 0  # bytes not yet returned to the peer's window
 
 
 class Connection:
-    """One side of an HTTP/2 connection, `client` saying which.
+    """One end of an HTTP/2 connection: the client's if `client`, else the server's.
 
-    `window` bounds, in bytes, what the peer may have sent on one stream before
-    `consumed` was called for it.
+    `window`: bytes that the peer may send on one stream before `consumed` is called.
     """
 
     def __init__(self, *, client: bool, window: int = RECEIVE_WINDOW) -> None:
@@ -81,7 +78,7 @@ class Connection:
         self._settings_missing = True
         self._in = bytearray()
         self._out = bytearray()
-        # The peer's HPACK state; 4096 is the table size it must assume of us.
+        # The peer's HPACK state; the default table size is 4096.
         self._decoder = Decoder(max_header_list_size=MAX_HEADER_BYTES)
         self._streams: dict[int, _Stream] = {}
         self._window = frames.DEFAULT_WINDOW
@@ -89,8 +86,8 @@ class Connection:
         self._frame_size = frames.DEFAULT_FRAME_SIZE
         self._last_peer_stream = 0
         self._next_stream = 1
-        self._block: tuple[Frame, bytearray] | None = None  # HEADERS that await CONTINUATION
-        self._table_update = b""  # to begin our next header block with
+        self._block: tuple[Frame, bytearray] | None = None  # HEADERS until END_HEADERS
+        self._table_update = b""  # prefix of the next header block
         self._received = 0
         self.closed = False
         if client:
@@ -104,17 +101,17 @@ class Connection:
         self._out += frames.settings(limits)
         self._out += frames.window_update(0, window)
 
-    # -- what the owner calls ------------------------------------------------
+    # -- public --------------------------------------------------------------
 
     def output(self) -> bytes:
-        """The bytes to write now; empty when there are none."""
+        """The bytes to write now; may be empty."""
         data = bytes(self._out)
         self._out.clear()
         return data
 
     def receive(self, data: bytes) -> list[Event]:
-        """Takes bytes from the peer. After a violation the connection is `closed`,
-        with a GOAWAY in `output`, and every open stream reported as reset."""
+        """Handles bytes from the peer. After a protocol violation the connection is
+        `closed`, `output` has a GOAWAY, and every open stream is reported as reset."""
         if self.closed:
             return []
         self._in += data
@@ -131,7 +128,7 @@ class Connection:
         return events
 
     def open_stream(self, headers: Headers) -> int:
-        """Client: starts a request; its data follows with `send_data`."""
+        """Client: starts a request. Returns the stream ID for `send_data`."""
         stream_id = self._next_stream
         self._next_stream += 2
         self._streams[stream_id] = _Stream(self._initial_window)
@@ -139,21 +136,21 @@ class Connection:
         return stream_id
 
     def send_headers(self, stream_id: int, headers: Headers, *, ended: bool = False) -> None:
-        """Response headers, or (after the data that waits) trailers with `ended`."""
+        """Response headers; with `ended` trailers, which follow the unsent data."""
         stream = self._streams.get(stream_id)
-        if stream is None or stream.we_ended:
+        if stream is None or stream.local_ended:
             return
         if ended and stream.unsent:
             stream.trailers = headers
             return
         self._put_headers(stream_id, headers, ended=ended)
         if ended:
-            self._we_end(stream_id, stream)
+            self._end_local(stream_id, stream)
 
     def send_data(self, stream_id: int, data: bytes, *, ended: bool = False) -> None:
-        """Sends as much as the peer's windows allow; the rest follows as they open."""
+        """Sends as much as the peer's windows allow; the rest follows with its updates."""
         stream = self._streams.get(stream_id)
-        if stream is None or stream.we_ended:
+        if stream is None or stream.local_ended:
             return
         stream.unsent.append(data)
         stream.end_after_unsent = ended
@@ -164,7 +161,7 @@ class Connection:
         return stream_id in self._streams
 
     def unsent_bytes(self, stream_id: int) -> int:
-        """How much waits for the peer to read; 0 for a stream that has ended."""
+        """Bytes that wait for the peer's window; 0 for a stream that has ended."""
         stream = self._streams.get(stream_id)
         return sum(map(len, stream.unsent)) if stream else 0
 
@@ -173,15 +170,15 @@ class Connection:
             self._put_reset(stream_id, code)
 
     def refuse_rest(self, stream_id: int) -> None:
-        """Tells a peer that is still sending on this stream to stop."""
+        """Resets the stream if the peer is still sending, without an error."""
         stream = self._streams.get(stream_id)
-        if stream is not None and not stream.they_ended:
+        if stream is not None and not stream.remote_ended:
             self.reset(stream_id, ErrorCode.NO_ERROR)
 
     def consumed(self, stream_id: int) -> None:
-        """Gives the peer back the window of what was received on this stream."""
+        """Returns the window of the data received on this stream to the peer."""
         stream = self._streams.get(stream_id)
-        if stream is not None and stream.received and not stream.they_ended:
+        if stream is not None and stream.received and not stream.remote_ended:
             self._out += frames.window_update(stream_id, stream.received)
             stream.received = 0
 
@@ -221,14 +218,14 @@ class Connection:
             else:
                 stream.unsent[0] = memoryview(data)[size:]
             if ended:
-                self._we_end(stream_id, stream)
+                self._end_local(stream_id, stream)
         if stream.trailers is not None:
             self._put_headers(stream_id, stream.trailers, ended=True)
-            self._we_end(stream_id, stream)
+            self._end_local(stream_id, stream)
 
-    def _we_end(self, stream_id: int, stream: _Stream) -> None:
-        stream.we_ended = True
-        if stream.they_ended:
+    def _end_local(self, stream_id: int, stream: _Stream) -> None:
+        stream.local_ended = True
+        if stream.remote_ended:
             self._streams.pop(stream_id, None)
 
     def _put_reset(self, stream_id: int, code: ErrorCode) -> None:
@@ -288,13 +285,13 @@ class Connection:
                 events.append(GoneAway(last, int.from_bytes(frame.payload[4:8], "big")))
             case Kind.PUSH_PROMISE:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "push is not allowed")
-            case _:  # PRIORITY, and kinds from later standards, mean nothing to us
+            case _:  # PRIORITY and unknown types are ignored
                 pass
 
     def _on_data(self, frame: Frame, events: list[Event]) -> None:
         self._received += len(frame.payload)
-        # The connection's window is given back at once: what bounds memory is
-        # each stream's own window and the number of streams.
+        # The window of the connection is returned at once: memory is bounded by the
+        # windows of the streams and their number.
         if self._received >= self._grant // 2:
             self._out += frames.window_update(0, self._received)
             self._received = 0
@@ -302,8 +299,8 @@ class Connection:
         if stream is None:
             if frame.stream_id % 2 == 0 or frame.stream_id > self._highest_stream():
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "DATA on a stream never opened")
-            return  # it crossed our RST_STREAM
-        if stream.they_ended:
+            return  # sent before the peer received RST_STREAM
+        if stream.remote_ended:
             raise ProtocolError(ErrorCode.STREAM_CLOSED, "DATA after the end of the stream")
         stream.received += len(frame.payload)
         if stream.received > self._grant:
@@ -311,7 +308,7 @@ class Connection:
         ended = bool(frame.flags & Flag.END_STREAM)
         events.append(DataReceived(frame.stream_id, frames.unpadded(frame), ended))
         if ended:
-            self._they_end(frame.stream_id, stream)
+            self._end_remote(frame.stream_id, stream)
 
     def _on_header_part(
         self, first: Frame, block: bytearray, flags: int, events: list[Event]
@@ -322,7 +319,7 @@ class Connection:
             self._block = (first, block)
             return
         self._block = None
-        # Every block must be decoded, wanted or not: HPACK's state depends on it.
+        # Every block must be decoded, also of ignored streams: HPACK has state.
         try:
             decoded = self._decoder.decode(bytes(block), raw=True)
         except OversizedHeaderListError as error:
@@ -335,13 +332,13 @@ class Connection:
             stream = self._peer_opens(stream_id)
             if stream is None:
                 return
-        elif stream.they_ended:
+        elif stream.remote_ended:
             raise ProtocolError(ErrorCode.STREAM_CLOSED, "headers after the end of the stream")
         ended = bool(first.flags & Flag.END_STREAM)
         headers = tuple((bytes(item[0]), bytes(item[1])) for item in decoded)
         events.append(HeadersReceived(stream_id, headers, ended))
         if ended:
-            self._they_end(stream_id, stream)
+            self._end_remote(stream_id, stream)
 
     def _peer_opens(self, stream_id: int) -> _Stream | None:
         if stream_id % 2 == 0:
@@ -349,9 +346,9 @@ class Connection:
         if self._client:
             if stream_id >= self._next_stream:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "headers on a stream never opened")
-            return None  # it crossed our RST_STREAM
+            return None  # sent before the peer received RST_STREAM
         if stream_id <= self._last_peer_stream:
-            return None  # trailers that crossed our RST_STREAM
+            return None  # trailers sent before the peer received RST_STREAM
         self._last_peer_stream = stream_id
         if len(self._streams) >= MAX_STREAMS:
             self._put_reset(stream_id, ErrorCode.REFUSED_STREAM)
@@ -374,7 +371,7 @@ class Connection:
             elif key == Setting.HEADER_TABLE_SIZE:
                 self._table_update = frames.NO_TABLE
             elif key == Setting.MAX_FRAME_SIZE:
-                # Larger frames would only make one reader wait for another.
+                # Limited, so that one stream does not delay the others for long.
                 self._frame_size = min(max(value, frames.DEFAULT_FRAME_SIZE), 65_536)
         self._out += frames.encode(Kind.SETTINGS, Flag.ACK, 0)
         self._flush_all()
@@ -404,9 +401,9 @@ class Connection:
             if stream.unsent:
                 self._flush(stream_id, stream)
 
-    def _they_end(self, stream_id: int, stream: _Stream) -> None:
-        stream.they_ended = True
-        if stream.we_ended:
+    def _end_remote(self, stream_id: int, stream: _Stream) -> None:
+        stream.remote_ended = True
+        if stream.local_ended:
             self._streams.pop(stream_id, None)
 
     def _highest_stream(self) -> int:

@@ -1,4 +1,4 @@
-"""HTTP/2 frames (RFC 9113, section 4 and 6): bytes to values and back. No I/O."""
+"""HTTP/2 frames (RFC 9113, sections 4 and 6): parsing and encoding. No I/O."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ HEADER_SIZE = 9
 DEFAULT_FRAME_SIZE = 16_384
 DEFAULT_WINDOW = 65_535
 MAX_WINDOW = 2**31 - 1
-#: HPACK for "our table has no room", which a peer that changes the size of its
-#: own awaits (RFC 7541, section 4.2). We use no table, so any size is fine.
+#: HPACK dynamic table size update to 0. A peer that changes its table size expects an
+#: update (RFC 7541, section 4.2). No table is used here, so any size is valid.
 NO_TABLE = b"\x20"
 
 
 class Kind:
-    """Frame types. Plain numbers, like flags: enums cost 20 us of every call."""
+    """Frame types. Plain integers, like the flags: enums cost 20 us per call."""
 
     DATA = 0
     HEADERS = 1
@@ -32,7 +32,7 @@ class Kind:
 
 
 class Flag:
-    """What a frame's flag bits mean; some have two meanings, by frame type."""
+    """Flag bits of frames; some have two meanings, depending on the frame type."""
 
     NONE = 0
     END_STREAM = 0x1
@@ -65,7 +65,7 @@ class Setting(IntEnum):
 
 
 class ProtocolError(Exception):
-    """The peer broke the protocol; the connection ends with `code`."""
+    """The peer violated the protocol; the connection is closed with `code`."""
 
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(text)
@@ -74,7 +74,7 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame as it came: `kind` stays a number, for unknown kinds are skipped."""
+    """One received frame. `kind` is an integer, since unknown types are ignored."""
 
     kind: int
     flags: int
@@ -92,7 +92,7 @@ def encode(kind: int, flags: int, stream_id: int, payload: bytes | memoryview = 
 
 
 def take(buffer: bytearray, max_size: int = DEFAULT_FRAME_SIZE) -> Frame | None:
-    """Removes the first whole frame from `buffer`; None when there is none yet.
+    """Removes and returns the first complete frame in `buffer`; None if it is incomplete.
 
     Raises ProtocolError for a frame larger than `max_size` bytes of payload.
     """
@@ -148,12 +148,11 @@ def window_update(stream_id: int, increment: int) -> bytes:
     return encode(Kind.WINDOW_UPDATE, Flag.NONE, stream_id, increment.to_bytes(4, "big"))
 
 
-@lru_cache(maxsize=64)  # a server says the same few things over and over
+@lru_cache(maxsize=64)  # a server sends the same few headers again and again
 def header_block(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """HPACK without compression state: each field literal, never indexed.
+    """HPACK without a dynamic table: each field as a literal, never indexed.
 
-    Every peer must accept this form, it costs nothing to produce, and the few
-    fields that gRPC sends are short.
+    Every peer must accept this form, and the few fields of gRPC are short.
     """
     out = bytearray()
     for name, value in headers:

@@ -7,14 +7,14 @@ from urllib.parse import unquote
 
 from .connection import Headers
 
-#: The largest request a server here takes, in bytes. Asking for one of 10,000
-#: devices takes about 250 kB.
+#: Maximum request size of the server, in bytes. A request for one of 10,000 devices has
+#: about 250 kB.
 MAX_REQUEST = 1024 * 1024 - 64
-#: The largest message a client here takes; kubelets take as much from a plugin.
+#: Maximum message size of the client, in bytes: the same as the kubelet's.
 MAX_RESPONSE = 16 * 1024 * 1024 - 64
 
-#: The longest text of an error, in bytes of UTF-8. Encoded it takes up to three
-#: times that, and grpc's own libraries refuse trailers of over 8 KiB.
+#: Maximum length of an error text, in bytes of UTF-8. Encoded it is up to three times
+#: longer, and the gRPC libraries reject trailers above 8 KiB.
 MAX_TEXT = 2048
 
 
@@ -33,7 +33,7 @@ class Code(IntEnum):
 
 
 class StatusError(Exception):
-    """A call that ends with a status other than OK; `text` is for people."""
+    """A call that ended with a status other than OK; `text` is its message."""
 
     def __init__(self, code: Code, text: str) -> None:
         super().__init__(f"{code.name}: {text}")
@@ -63,9 +63,9 @@ def request_headers(path: str, authority: str) -> Headers:
 
 
 def escape(text: str) -> bytes:
-    """Percent-encoding of grpc-message: printable ASCII but '%' stays.
+    """Percent-encodes a grpc-message: all but printable ASCII, and '%'.
 
-    Cut to MAX_TEXT, between two characters.
+    Cut to MAX_TEXT bytes at a character boundary.
     """
     whole = text.encode(errors="replace")[:MAX_TEXT].decode(errors="ignore")
     return b"".join(
@@ -75,7 +75,7 @@ def escape(text: str) -> bytes:
 
 
 def status_of(headers: Headers) -> tuple[Code, str] | None:
-    """The status that trailers carry, or None when these headers have none."""
+    """The status in these trailers; None if they have none."""
     fields = dict(headers)
     raw = fields.get(b"grpc-status")
     if raw is None:
@@ -92,7 +92,8 @@ def frame(message: bytes) -> bytes:
 
 
 def take(buffer: bytearray, limit: int) -> bytes | None:
-    """Removes the first whole message from `buffer`; None when there is none yet."""
+    """Removes and returns the first complete message in `buffer`; None if it is incomplete.
+    Raises StatusError for a compressed message, or one above `limit` bytes."""
     if len(buffer) < 5:
         return None
     if buffer[0]:
@@ -100,7 +101,7 @@ def take(buffer: bytearray, limit: int) -> bytes | None:
     length = int.from_bytes(buffer[1:5], "big")
     if length > limit:
         raise StatusError(
-            Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes; at most {limit} are taken"
+            Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes; the limit is {limit}"
         )
     if len(buffer) < 5 + length:
         return None

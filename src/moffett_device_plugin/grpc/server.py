@@ -14,24 +14,24 @@ from .messages import Code, StatusError
 
 log = logging.getLogger(__name__)
 
-#: A stream whose reader leaves this much unread gets no more until it has read some.
+#: Unread bytes of a stream above which nothing more is sent until the client has read.
 HIGH_WATER = 64 * 1024
-#: A plugin is called by one kubelet, and followed by few others.
+#: Maximum connections. A plugin has one kubelet and few other clients.
 MAX_CONNECTIONS = 256
-#: Seconds that calls under way have to end in, where no more are wanted.
+#: Seconds for running calls to end when the connection is being drained.
 DRAIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """Request bytes in, response bytes out: at once, or when awaited."""
+    """A method from request bytes to response bytes, sync or async."""
 
     answer: Callable[[bytes], bytes | Coroutine[Any, Any, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """Request bytes in, a stream of responses out, for as long as the caller listens."""
+    """A method from request bytes to a stream of responses, until the client cancels."""
 
     answer: Callable[[bytes], AsyncIterator[bytes]]
 
@@ -48,28 +48,28 @@ class _Call:
 
 
 class Server:
-    """Answers calls on every connection handed to it by `protocol`.
+    """Serves calls on the connections created by `protocol`.
 
-    `tasks` owns what runs longer than one call of a sync method. Any
-    `:authority` is accepted: kubelets before 1.26 send the socket's path, which
-    strict servers refuse, and on a unix socket it names nothing.
+    `tasks` owns the tasks of async and streaming methods. Any `:authority` is accepted:
+    kubelets before 1.26 send the path of the socket, which strict servers reject, and
+    on a unix socket it has no meaning.
     """
 
     def __init__(self, methods: Mapping[str, Method], tasks: asyncio.TaskGroup) -> None:
         self._methods = methods
         self._tasks = tasks
-        self._connections: dict[_ServerProtocol, None] = {}  # the oldest first
+        self._connections: dict[_ServerProtocol, None] = {}  # oldest first
 
     def protocol(self) -> asyncio.Protocol:
         return _ServerProtocol(self._methods, self._tasks, self._connections)
 
     def close(self) -> None:
-        """Ends every connection, telling each peer so."""
+        """Closes every connection with GOAWAY."""
         for connection in list(self._connections):
             connection.end()
 
     def drain(self) -> None:
-        """Ends every connection as soon as the calls that it has are answered."""
+        """Closes each connection when its running calls have ended, or after DRAIN seconds."""
         for connection in list(self._connections):
             connection.end_when_idle()
 
@@ -87,18 +87,18 @@ class _ServerProtocol(asyncio.Protocol):
         self._http = Connection(client=False)
         self._calls: dict[int, _Call] = {}
         self._transport: asyncio.Transport
-        self._unread = False  # what we wrote waits for the peer to read it
+        self._unread = False  # the write buffer is full
         self._drained = asyncio.Event()
         self._draining = False
 
-    # -- asyncio's callbacks ----------------------------------------------------
+    # -- asyncio.Protocol -------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._siblings[self] = None
         self._write()
         if len(self._siblings) > MAX_CONNECTIONS:
-            # One without a call, so that nobody can crowd the kubelet out.
+            # One without a call, so that other clients cannot displace the kubelet.
             idle = next((old for old in self._siblings if not old._calls), self)
             del self._siblings[idle]
             idle._transport.abort()
@@ -112,8 +112,8 @@ class _ServerProtocol(asyncio.Protocol):
             self._transport.close()
 
     def pause_writing(self) -> None:
-        # Who does not read is not read either: all that we write is an answer, so
-        # this bounds it, whatever is asked or however often.
+        # Stop reading from a client that does not read: everything that is written is a
+        # response, so this bounds the memory of each connection.
         self._unread = True
         self._transport.pause_reading()
 
@@ -154,7 +154,7 @@ class _ServerProtocol(asyncio.Protocol):
                 return
             call.buffer += event.data
             if len(call.buffer) > messages.MAX_REQUEST:
-                text = f"a request of over {messages.MAX_REQUEST} bytes"
+                text = f"the request exceeds {messages.MAX_REQUEST} bytes"
                 self._finish(event.stream_id, Code.RESOURCE_EXHAUSTED, text)
             elif event.ended:
                 self._request_ended(event.stream_id)
@@ -181,7 +181,7 @@ class _ServerProtocol(asyncio.Protocol):
     def _request_ended(self, stream_id: int) -> None:
         call = self._calls.get(stream_id)
         if call is None or call.task is not None or not self._http.is_open(stream_id):
-            return  # not ours, already at work, or reset by what came right after
+            return  # not a known call, already running, or reset meanwhile
         try:
             request = messages.take(call.buffer, messages.MAX_REQUEST)
             if request is None or call.buffer:
@@ -239,7 +239,7 @@ class _ServerProtocol(asyncio.Protocol):
             self._finish(stream_id, Code.INTERNAL, f"{type(error).__name__}: {error}")
 
     def _finish(self, stream_id: int, code: Code, text: str) -> None:
-        """Ends a call with trailers; headers first, unless a stream sent them."""
+        """Ends a call with trailers, after headers unless the stream has sent them."""
         call = self._calls.pop(stream_id, None)
         started = call is not None and isinstance(call.method, Streaming) and call.task is not None
         prefix = () if started else messages.RESPONSE_HEADERS

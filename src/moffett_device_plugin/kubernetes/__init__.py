@@ -1,4 +1,4 @@
-"""The Kubernetes API, for what is only told there: events, a condition, labels.
+"""The Kubernetes API: events, a node condition and node labels.
 
-Opt-in: nothing of this package, and no TLS, is imported before it is turned on.
+Optional: nothing of this package, and no TLS, is imported unless one of them is on.
 """

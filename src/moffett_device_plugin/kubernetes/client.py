@@ -1,4 +1,4 @@
-"""The few calls of the Kubernetes API that this plugin makes."""
+"""The calls of the Kubernetes API that this plugin makes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,37 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from .. import __version__
-from .errors import ApiError, Trouble
-from .http import HttpConnection, NoAnswerError, Response
-from .responses import Object, decoded, lines, read_token, refusal, refused, version_of
+from .errors import ApiError, ErrorLog
+from .http import HttpConnection, NoResponseError, Response
+from .responses import (
+    Object,
+    decode,
+    error_from_status,
+    error_of,
+    lines,
+    read_token,
+    resource_version,
+)
 from .settings import ApiSettings
 
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
-#: An idle connection is closed after so many seconds: sooner than the server would.
+#: Seconds after which an idle connection is closed: before the server closes it.
 KEEP_SECONDS = 30.0
 
 
 class ApiClient:
-    """Calls for one node. Every one ends within `request_timeout`, gives the decoded
-    answer or raises ApiError, and tells the log what kind of trouble there is, once.
+    """Calls for one node. Each ends within `request_timeout`, returns the decoded response
+    or raises ApiError, and logs each kind of error once.
 
-    Nothing is tried again here, except at once where the server cannot have acted on
-    it: a kept connection that had died, a token that had been replaced. Redirects are
-    not followed. `close` when done.
+    A call is repeated only where the server cannot have acted on it: on a kept connection
+    that the server had closed, or with a token that had been replaced. Redirects are not
+    followed. Call `close` at the end.
     """
 
     def __init__(self, settings: ApiSettings) -> None:
         self.settings = settings
-        self.trouble = Trouble(settings.url)
+        self.errors = ErrorLog(settings.url)
         self._kept: HttpConnection | None = None
         self._drop: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
@@ -59,18 +67,18 @@ class ApiClient:
         await self._call("patch", "events", "PATCH", path, patch, MERGE, expected=404)
 
     async def list_node(self) -> tuple[Object | None, str]:
-        """The node, None while there is no such object, and the version to watch from."""
+        """The node, None if it does not exist, and the resourceVersion to watch from."""
         path = f"/api/v1/nodes?{urlencode({**self._own, 'resourceVersion': '0'})}"
-        answer = await self._call("list", "nodes", "GET", path)
-        items = answer.get("items")
+        found = await self._call("list", "nodes", "GET", path)
+        items = found.get("items")
         node = items[0] if isinstance(items, list) and items else None
-        return (node if isinstance(node, dict) else None), version_of(answer)
+        return (node if isinstance(node, dict) else None), resource_version(found)
 
     async def watch_node(
         self, version: str, seconds: int
     ) -> AsyncGenerator[tuple[str, Object], None]:
         """Changes of the node after `version`, as (type, object), until the server ends
-        the watch, which it does after about `seconds`. On a connection of its own."""
+        the watch after about `seconds`. Uses a connection of its own."""
         query = {
             **self._own,
             "watch": "1",
@@ -81,18 +89,18 @@ class ApiClient:
         verb, resource, target = "watch", "nodes", f"/api/v1/nodes?{urlencode(query)}"
         try:
             async with self._watching(target, seconds) as changes:
-                self.trouble.succeeded(verb, resource)
+                self.errors.succeeded(verb, resource)
                 async for line in changes:
-                    change = decoded(line)
+                    change = decode(line)
                     kind, found = str(change.get("type")), change.get("object")
                     found = found if isinstance(found, dict) else {}
                     if kind == "ERROR":
                         code = found.get("code")
-                        raise refusal(code if isinstance(code, int) else 500, found, None)
+                        raise error_from_status(code if isinstance(code, int) else 500, found, None)
                     yield kind, found
         except ApiError as error:
-            if error.status != 410:  # too old a version: to be expected, and mended by a list
-                self.trouble.failed(verb, resource, error)
+            if error.status != 410:  # Gone: expected, and handled by a new list
+                self.errors.failed(verb, resource, error)
             raise
 
     def close(self) -> None:
@@ -123,19 +131,19 @@ class ApiClient:
         content_type: str = "",
         expected: int = 0,
     ) -> Object:
-        """`expected`: the status of a failure that is none worth telling."""
+        """`expected`: an HTTP status that is not logged as an error."""
         body = b"" if content is None else json.dumps(content).encode()
         try:
             response = await self._exchange(method, target, body, content_type)
             if not 200 <= response.status < 300:
-                raise refused(response)
-            answer = decoded(response.body)
+                raise error_of(response)
+            decoded = decode(response.body)
         except ApiError as error:
             if error.status == 0 or error.status != expected:
-                self.trouble.failed(verb, resource, error)
+                self.errors.failed(verb, resource, error)
             raise
-        self.trouble.succeeded(verb, resource)
-        return answer
+        self.errors.succeeded(verb, resource)
+        return decoded
 
     async def _exchange(self, method: str, target: str, body: bytes, content_type: str) -> Response:
         try:
@@ -148,11 +156,11 @@ class ApiClient:
                 ):
                     response = await self._send(method, target, body, content_type, new)
                 return response
-        except NoAnswerError as error:
+        except NoResponseError as error:
             raise ApiError(0, error.kind, str(error)) from error
         except TimeoutError as error:
             self.close()
-            text = f"no answer in {self.settings.request_timeout:g} s"
+            text = f"no response in {self.settings.request_timeout:g} s"
             raise ApiError(0, "timeout", text) from error
 
     async def _send(
@@ -165,9 +173,9 @@ class ApiClient:
         if kept is not None and kept.reusable:
             try:
                 return await self._on(kept, method, target, headers, body)
-            except NoAnswerError as error:
-                # The server closed it as we wrote.
-                if not error.untouched:
+            except NoResponseError as error:
+                # The server closed the connection while the request was sent.
+                if not error.nothing_received:
                     raise
         elif kept is not None:
             kept.close()
@@ -184,7 +192,7 @@ class ApiClient:
     ) -> Response:
         try:
             response = await connection.exchange(method, target, headers, body)
-        except BaseException:  # a timeout or the end of the daemon, too
+        except BaseException:  # including a timeout and cancellation
             connection.close()
             raise
         if self._drop is not None:
@@ -204,14 +212,14 @@ class ApiClient:
                 connection = await HttpConnection.open(self.settings)
                 response = await connection.begin("GET", target, self._headers(token), b"")
                 if not 200 <= response.status < 300:
-                    raise refused(response)
-            silence = seconds + self.settings.request_timeout
-            async with aclosing(lines(connection, silence)) as changes:
+                    raise error_of(response)
+            idle = seconds + self.settings.request_timeout
+            async with aclosing(lines(connection, idle)) as changes:
                 yield changes
-        except NoAnswerError as error:
+        except NoResponseError as error:
             raise ApiError(0, error.kind, str(error)) from error
         except TimeoutError as error:
-            raise ApiError(0, "timeout", "no answer to a watch") from error
+            raise ApiError(0, "timeout", "no response to the watch") from error
         finally:
             if connection is not None:
                 connection.close()

@@ -20,9 +20,9 @@ from .rate_limiter import TokenBucket
 from .responses import Object
 
 TYPE = "SPUHealthy"
-#: Seconds, at least, between two writes of a condition that did not change.
+#: Minimum seconds between two writes of an unchanged condition.
 HEARTBEAT = 300.0
-#: Writes of changes at once, and the seconds to one more.
+#: Burst of writes for changes, and seconds to one more.
 BURST, PERIOD = 6, 30.0
 
 
@@ -34,8 +34,8 @@ class Condition:
 
 
 def condition_of(state: NodeState) -> Condition:
-    """Of a settled state. It names devices and the codes of what ails them; what counts
-    up is left to events, or every error more would be a write more."""
+    """The condition for a settled state: devices with their reason codes. Counters are left
+    to events, or every new error would cause a write."""
     devices = state.snapshot.devices
     if not devices:
         return Condition("Unknown", "NoDevices", "no SPU was found on this node")
@@ -48,7 +48,7 @@ def condition_of(state: NodeState) -> Condition:
     names: list[str] = []
     for number, device in enumerate(unhealthy):
         health_status = state.health_statuses.get(device.id)
-        codes = ", ".join(sorted(health_status.codes)) if health_status else "not judged"
+        codes = ", ".join(sorted(health_status.codes)) if health_status else "not evaluated"
         names.append(f"{device.id} ({codes})")
         if len(text) + len("; ".join(names)) > MAX_MESSAGE - 20:
             names[-1] = f"and {len(unhealthy) - number} more"
@@ -75,7 +75,7 @@ def condition_patch(condition: Condition, heartbeat: float, transition: float) -
 
 
 def condition_in(node: Object) -> Object | None:
-    """Our condition in a Node object; None where there is none, or none legible."""
+    """The plugin's condition in a Node object; None where it is missing or malformed."""
     status = node.get("status")
     conditions = status.get("conditions") if isinstance(status, dict) else None
     for found in conditions if isinstance(conditions, list) else ():
@@ -85,7 +85,7 @@ def condition_in(node: Object) -> Object | None:
 
 
 class ConditionReporter:
-    """Keeps the condition true until it is cancelled."""
+    """Keeps the condition up to date."""
 
     def __init__(
         self,
@@ -102,9 +102,9 @@ class ConditionReporter:
         self._backoff = backoff or Backoff()
         self._bucket = bucket or TokenBucket(BURST, PERIOD)
         self._chance = chance
-        self._status: str | None = None  # the last that was written
+        self._status: str | None = None  # the last one written
         self._transition = 0.0
-        self._pending: tuple[str, float] | None = None  # not written yet, and since when
+        self._pending: tuple[str, float] | None = None  # the status to write, and its time
 
     async def run(self) -> None:
         version = -1
@@ -117,7 +117,7 @@ class ConditionReporter:
                 await asyncio.sleep(self._bucket.wait(time.monotonic()))
                 self._bucket.take(time.monotonic())
             written = await self._persist(self._write)
-            # Not all nodes at the same moment, even when all were started at once.
+            # With jitter: not all nodes at the same time, even if they started together.
             due = time.monotonic() + self._heartbeat * (1 + 0.2 * self._chance())
             while (left := due - time.monotonic()) > 0:
                 try:
@@ -129,14 +129,14 @@ class ConditionReporter:
                     break
 
     async def _recall(self) -> None:
-        """What an earlier run of ours left: a restart is no transition."""
+        """Reads the condition of an earlier run: a restart is not a transition."""
         found = condition_in(await self._client.get_node())
         if found is not None:
             self._status = str(found.get("status"))
             self._transition = _seconds(found.get("lastTransitionTime"))
 
     async def _write(self) -> Condition:
-        """Writes what is true now, which may be news since the last try."""
+        """Writes the current condition, which may have changed since the last attempt."""
         condition, now = condition_of(self._state.value), time.time()
         transition = self._transition
         if condition.status != self._status or not transition:

@@ -1,4 +1,4 @@
-"""When the API server does not do as it is asked: what the log says, and when to try again."""
+"""Errors of the API server: how they are logged, and when to retry."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _UNREACHABLE = "unreachable"
 
 
 class ApiError(Exception):
-    """A call that failed. `status` is HTTP's, 0 when there was no answer; `kind` is the
-    same for the same cause; `retry_after` is in seconds, where the server gave it."""
+    """A failed call. `status` is the HTTP status, 0 without a response; `kind` is stable
+    for each cause; `retry_after` is in seconds, None where the server gave none."""
 
     def __init__(self, status: int, kind: str, text: str, retry_after: float | None = None) -> None:
         super().__init__(text)
@@ -25,9 +25,9 @@ class ApiError(Exception):
 
 @dataclass(slots=True)
 class Backoff:
-    """Pauses, in seconds, that double from `first` to `most`, each at random between
-    half of it and all of it, so that the nodes of a cluster do not come all at once.
-    One of a server's own (Retry-After) is never undercut."""
+    """Delays in seconds that double from `first` to `most`, with a jitter of one half, so
+    that the nodes of a cluster do not retry all at once. A delay that the server asks for
+    (Retry-After) is respected, up to `most`."""
 
     first: float = 1.0
     most: float = 300.0
@@ -35,25 +35,24 @@ class Backoff:
     failures: int = 0
 
     def failed(self, error: ApiError | None = None) -> float:
-        """The pause before the next try."""
-        grown = min(self.first * 2.0 ** min(self.failures, 30), self.most)
+        """The delay before the next attempt."""
+        delay = min(self.first * 2.0 ** min(self.failures, 30), self.most)
         if error is not None and error.status == 403:
-            grown = max(grown, min(30.0, self.most))  # somebody has to change a role first
+            delay = max(delay, min(30.0, self.most))  # until someone changes the role
         self.failures += 1
-        pause = grown * (0.5 + self.chance() / 2)
-        return max(pause, min((error and error.retry_after) or 0.0, self.most))
+        delay *= 0.5 + self.chance() / 2
+        return max(delay, min((error and error.retry_after) or 0.0, self.most))
 
     def succeeded(self) -> None:
         self.failures = 0
 
 
 @dataclass(slots=True)
-class Trouble:
-    """What the log has been told of each sort of trouble: once when it begins or its
-    cause changes, and once when it is over."""
+class ErrorLog:
+    """Logs each error once when it begins or its cause changes, and once when it ends."""
 
     server: str
-    _told: dict[str, str] = field(default_factory=dict)
+    _reported: dict[str, str] = field(default_factory=dict)
     _failures: int = 0
 
     def failed(self, verb: str, resource: str, error: ApiError) -> None:
@@ -69,8 +68,10 @@ class Trouble:
                     extra={
                         "server": self.server,
                         "error": error,
-                        "effect": "labels, events and condition wait; the kubelet is served",
-                        "remedy": _REMEDIES.get(error.kind, "none needed if it passes"),
+                        "effect": "labels, events and the condition are delayed",
+                        "remedy": _REMEDIES.get(
+                            error.kind, "none if it is temporary; the plugin retries"
+                        ),
                     },
                 )
         else:
@@ -81,18 +82,18 @@ class Trouble:
 
     def succeeded(self, verb: str, resource: str) -> None:
         self._reached()
-        if self._told.pop(f"{verb} {resource}", None) is not None:
+        if self._reported.pop(f"{verb} {resource}", None) is not None:
             log.info("api-accepted", extra={"verb": verb, "resource": resource})
 
     def _reached(self) -> None:
-        if self._told.pop(_UNREACHABLE, None) is not None:
+        if self._reported.pop(_UNREACHABLE, None) is not None:
             extra = {"server": self.server, "after_failures": self._failures}
             log.info("api-available", extra=extra)
         self._failures = 0
 
     def _is_new(self, what: str, cause: str) -> bool:
-        new = self._told.get(what) != cause
-        self._told[what] = cause
+        new = self._reported.get(what) != cause
+        self._reported[what] = cause
         return new
 
 

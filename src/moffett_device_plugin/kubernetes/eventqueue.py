@@ -1,5 +1,5 @@
-"""What is still to be told as Events: bounded, and never silently less than happened.
-No I/O, and no clock of its own."""
+"""A bounded queue of Events to write, which never drops a change silently. No I/O, and no
+clock of its own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from .events import MAX_MESSAGE, SUMMARY, WARNING_OVER, HealthEvent, Occurrence, cut, timestamp
+from .events import MAX_MESSAGE, SUMMARY, WARNING_CLEARED, HealthEvent, Occurrence, cut, timestamp
 from .rate_limiter import TokenBucket
 
-#: Different changes of one device that wait; what is older is counted only.
+#: Different changes of one device in the queue; older ones are only counted.
 MAX_WAITING = 4
-#: How long, in seconds, a repetition counts up the event that is there already.
+#: Seconds within which a repetition increments the count of the existing Event.
 REPEAT_SECONDS = 600.0
 _MAX_REMEMBERED = 256
 
@@ -27,7 +27,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Device:
-    """`earlier` changes, the first of them at `since`, that are no longer in `waiting`."""
+    """`earlier`: the number of changes dropped from `waiting`, the first of them at `since`."""
 
     waiting: deque[_Waiting] = field(default_factory=deque)
     earlier: int = 0
@@ -35,25 +35,25 @@ class _Device:
 
 
 class EventQueue:
-    """Changes of health go in, Occurrences come out, in the order they last happened.
+    """Takes health changes and returns Occurrences, in the order of their last occurrence.
 
-    A device has at most MAX_WAITING of them waiting, each as often as it happened: of
-    more, the newest stay and say how many came before them. When the bucket is nearly
-    empty, everything that waits comes out as one summary. So memory is bounded by the
-    number of devices, and the newest truth of each is always told. Times are seconds
-    since the epoch, `now` is of the bucket's clock. `name` names each new Event object.
+    At most MAX_WAITING different changes of a device wait, each with a count; of more,
+    the newest are kept with the number of dropped ones. When the bucket is nearly empty,
+    everything in the queue becomes one summary. So memory is bounded by the number of
+    devices, and the latest state of each is always reported. Times are Unix time in
+    seconds; `now` is a time of the bucket's clock. `name` names each new Event object.
     """
 
     def __init__(self, bucket: TokenBucket, name: Callable[[], str]) -> None:
         self._bucket = bucket
         self._name = name
         self._devices: dict[str, _Device] = {}
-        self._told: dict[tuple[str, str, frozenset[str]], Occurrence] = {}
+        self._written: dict[tuple[str, str, frozenset[str]], Occurrence] = {}
 
     def add(self, event: HealthEvent, at: float) -> None:
         device = self._devices.setdefault(event.device, _Device())
         same = next((w for w in device.waiting if w.event.key == event.key), None)
-        if same is not None:  # a chip that comes and goes: two events that count up
+        if same is not None:  # a flapping device: two events with growing counts
             device.waiting.remove(same)
             same.event, same.last, same.count = event, at, same.count + 1
         device.waiting.append(same or _Waiting(event, at, at))
@@ -67,11 +67,11 @@ class EventQueue:
         return sum(len(device.waiting) for device in self._devices.values())
 
     def wait(self, now: float) -> float | None:
-        """Seconds until `take` gives something; None while there is nothing."""
+        """Seconds until `take` returns an occurrence; None while the queue is empty."""
         return self._bucket.wait(now) if self._devices else None
 
     def take(self, now: float) -> Occurrence | None:
-        """The next to tell, which is the caller's from now on; None if none may be."""
+        """Removes and returns the next occurrence; None if the queue or the bucket is empty."""
         if not self._devices:
             return None
         nearly_empty = self._bucket.left(now) < 2
@@ -88,21 +88,21 @@ class EventQueue:
         return self._remembered(next_, cut(message, MAX_MESSAGE))
 
     def _remembered(self, next_: _Waiting, message: str) -> Occurrence:
-        """As the repetition of one that was told not long ago, or as a new one."""
-        told = self._told.pop(next_.event.key, None)
-        if told is not None and next_.first - told.last <= REPEAT_SECONDS:
-            count = told.count + next_.count
-            told = replace(told, message=message, last=next_.last, count=count, again=True)
+        """As a repetition of a recent event, or as a new one."""
+        earlier = self._written.pop(next_.event.key, None)
+        if earlier is not None and next_.first - earlier.last <= REPEAT_SECONDS:
+            count = earlier.count + next_.count
+            occurrence = replace(earlier, message=message, last=next_.last, count=count, again=True)
         else:
             event = next_.event
-            told = Occurrence(
+            occurrence = Occurrence(
                 self._name(), event.reason, message, event.is_warning,
                 next_.first, next_.last, next_.count,
             )  # fmt: skip
-        self._told[next_.event.key] = told
-        if len(self._told) > _MAX_REMEMBERED:
-            del self._told[next(iter(self._told))]
-        return told
+        self._written[next_.event.key] = occurrence
+        if len(self._written) > _MAX_REMEMBERED:
+            del self._written[next(iter(self._written))]
+        return occurrence
 
     def _summary(self) -> Occurrence:
         devices, self._devices = self._devices, {}
@@ -127,11 +127,11 @@ def _earlier(device: _Device) -> str:
     if not device.earlier:
         return ""
     since = timestamp(device.since)
-    return f"; {device.earlier} earlier changes of it since {since} are not told singly"
+    return f"; {device.earlier} earlier changes of it since {since} have no event of their own"
 
 
 def _listed(text: str, events: Iterable[HealthEvent]) -> str:
-    """As many of them as a message holds, and how many more there are."""
+    """As many events as fit into a message, and the number of the others."""
     parts = [_short(event) for event in events]
     shown, length = [], len(text)
     for part in parts:
@@ -145,7 +145,7 @@ def _listed(text: str, events: Iterable[HealthEvent]) -> str:
 
 def _short(event: HealthEvent) -> str:
     word = event.reason.removeprefix("SPU").lower()
-    if event.reason == WARNING_OVER:
-        word = "warning over"
+    if event.reason == WARNING_CLEARED:
+        word = "warning cleared"
     codes = ", ".join(sorted(event.codes))
     return f"{event.device} {word}" + (f" ({codes})" if codes else "")

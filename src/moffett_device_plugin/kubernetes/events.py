@@ -1,4 +1,4 @@
-"""Changes of health as Events on the Node. Pure."""
+"""Health changes as Events on the Node. Pure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MAX_NAME = 253
 UNHEALTHY = "SPUUnhealthy"
 HEALTHY = "SPUHealthy"
 WARNING = "SPUWarning"
-WARNING_OVER = "SPUWarningOver"
-#: Several devices in one event, when there are more changes than may be told singly.
+WARNING_CLEARED = "SPUWarningCleared"
+#: One event for several devices, when there are more changes than the rate limit allows.
 SUMMARY = "SPUHealthChanges"
 
 
 class Holder(Protocol):
-    """Who holds a device."""
+    """A container that holds a device."""
 
     @property
     def namespace(self) -> str: ...
@@ -42,7 +42,7 @@ Holders = Mapping[str, Sequence[Holder]]  # by device id
 
 @dataclass(frozen=True, slots=True)
 class HealthEvent:
-    """One change of one device. Two with the same `key` say the same thing again."""
+    """One change of one device. A repetition has the same `key`."""
 
     device: str
     reason: str
@@ -60,9 +60,8 @@ class HealthEvent:
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """Something to tell: one event, as often as it happened between `first` and `last`
-    (seconds since the epoch); `name` is the Event object's, which is there already when
-    it is told `again`."""
+    """One Event to write. `count` occurrences between `first` and `last` (Unix time in
+    seconds); `name` is that of the Event object, which exists already if `again`."""
 
     name: str
     reason: str
@@ -77,9 +76,9 @@ class Occurrence:
 def events_between(
     before: NodeState, after: NodeState, holders: Holders
 ) -> tuple[HealthEvent, ...]:
-    """What happened to the devices' health, in bus order.
+    """The health changes from `before` to `after`, in the order of the devices.
 
-    A device seen for the first time is told of only when something is wrong with it.
+    A device that was not in `before` has an event only if it is unhealthy or has a warning.
     """
     events: list[HealthEvent] = []
     for device in after.snapshot.devices:
@@ -93,24 +92,24 @@ def events_between(
 def _of_device(
     device: Device, was: HealthStatus | None, health_status: HealthStatus, holders: Sequence[Holder]
 ) -> Iterable[HealthEvent]:
-    told = was.codes if was else frozenset()
+    reported = was.codes if was else frozenset()
     causes = _of(health_status, Severity.UNHEALTHY)
-    new = [reason for reason in causes if reason.code not in told and reason.code != RECOVERING]
+    new = [reason for reason in causes if reason.code not in reported and reason.code != RECOVERING]
     if not health_status.healthy and (new or was is None or was.healthy):
         yield _event(device, UNHEALTHY, new or causes, holders)
     elif health_status.healthy and was is not None and not was.healthy:
-        over = ", ".join(sorted(reason.code for reason in _of(was, Severity.UNHEALTHY)))
+        cleared = ", ".join(sorted(reason.code for reason in _of(was, Severity.UNHEALTHY)))
         yield HealthEvent(
-            device.id, HEALTHY, frozenset(), f"{_name(device)} is healthy again, after {over}"
+            device.id, HEALTHY, frozenset(), f"{_name(device)} is healthy again, after {cleared}"
         )
     for reason in _of(health_status, Severity.WARNING):
-        if reason.code not in told:
+        if reason.code not in reported:
             yield _event(device, WARNING, [reason], holders)
     for reason in _of(was, Severity.WARNING) if was else ():
         if reason.code not in health_status.codes:
             codes = frozenset({reason.code})
             yield HealthEvent(
-                device.id, WARNING_OVER, codes, f"{_name(device)}: {reason.code} is over"
+                device.id, WARNING_CLEARED, codes, f"{_name(device)}: {reason.code} cleared"
             )
 
 
@@ -122,10 +121,10 @@ def _event(
     device: Device, reason: str, causes: Sequence[Reason], holders: Sequence[Holder]
 ) -> HealthEvent:
     why = "; ".join(f"{cause.code}: {cause.message}" for cause in causes)
-    said = "" if reason == WARNING else " is unhealthy"
+    status = "" if reason == WARNING else " is unhealthy"
     held = _held(holders)
-    # Who holds it is what somebody is woken up for: a long reason gives way.
-    text = cut(f"{_name(device)}{said}: {why}", MAX_MESSAGE - len(held)) + held
+    # The holders are kept whole: a long reason is cut instead.
+    text = cut(f"{_name(device)}{status}: {why}", MAX_MESSAGE - len(held)) + held
     return HealthEvent(device.id, reason, frozenset(cause.code for cause in causes), text)
 
 
@@ -145,12 +144,12 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: max(0, length - 3)] + "..."
 
 
-# -- as the API has them ---------------------------------------------------------------
+# -- API objects -----------------------------------------------------------------------
 
 
 def event_object(occurrence: Occurrence, node: str, namespace: str) -> dict[str, Any]:
-    """A core/v1 Event, which every version from 1.10 on takes and `kubectl describe
-    node` finds: by the node's name in place of a uid, as the kubelet's own events."""
+    """A core/v1 Event, accepted by every version since 1.10. As in the kubelet's own
+    events, the uid is the node's name: `kubectl describe node` finds it by that."""
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -167,7 +166,7 @@ def event_object(occurrence: Occurrence, node: str, namespace: str) -> dict[str,
 
 
 def event_repeat(occurrence: Occurrence) -> dict[str, Any]:
-    """What changes in an Event that happened again: a merge patch."""
+    """A merge patch with the fields that change when an Event occurs again."""
     return {
         "message": cut(occurrence.message, MAX_MESSAGE),
         "lastTimestamp": timestamp(occurrence.last),
@@ -176,7 +175,7 @@ def event_repeat(occurrence: Occurrence) -> dict[str, Any]:
 
 
 def event_name(node: str, nanoseconds: int) -> str:
-    """As client-go names them, and never longer than a name may be."""
+    """In the form of client-go, cut to the maximum length of a name."""
     suffix = f".{nanoseconds:x}"
     return node[: _MAX_NAME - len(suffix)].rstrip("-.") + suffix
 

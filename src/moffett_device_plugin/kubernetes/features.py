@@ -1,4 +1,4 @@
-"""All that the API is used for, as one task of the daemon."""
+"""All uses of the API, as one task of the daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .settings import ApiFeatures, ApiSettings
 
 log = logging.getLogger(__name__)
 
-#: Seconds before a part that failed by our own fault is started again.
+#: Seconds until a feature that failed with an unexpected error is restarted.
 RESTART = 60.0
 
 
@@ -31,10 +31,10 @@ async def run_api_features(
     holders: Callable[[], Holders],
     node_labels: Watchable[Mapping[str, str] | None] | None = None,
 ) -> None:
-    """Runs what is turned on until it is cancelled. Nothing that goes wrong here ends it:
-    the kubelet must be served whatever becomes of an extra.
+    """Runs the enabled features until it is cancelled. No error here stops the daemon,
+    which must keep serving the kubelet.
 
-    `node_labels`, if given, is kept to the labels of the node.
+    `node_labels`, if given, follows the labels of the node.
     """
     client = ApiClient(settings)
     parts: dict[str, Callable[[], Awaitable[None]]] = {}
@@ -60,12 +60,12 @@ async def run_api_features(
 async def kept_running(
     name: str, run: Callable[[], Awaitable[None]], pause: float = RESTART
 ) -> None:
-    """Runs it again whenever it fails in a way that nobody thought of."""
+    """Runs it, and restarts it after `pause` seconds on an unexpected error."""
     while True:
         try:
             await run()
         except Exception:
-            # The one place where every error is caught: a defect of an extra must not
-            # take the devices away from the node. It is told with all there is to know.
+            # Every error is caught here: a defect of an optional feature must not make the
+            # node lose its devices. The log has the traceback.
             log.exception("api-feature-failed", extra={"feature": name, "again_in_s": pause})
         await asyncio.sleep(pause)

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection over TLS: h11 for the protocol, asyncio for the rest."""
+"""One HTTP/1.1 connection over TLS, with h11 and asyncio."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import h11
 
 from .settings import ApiSettings
 
-#: More than the API server keeps of any object (etcd's limit is 1.5 MiB, and JSON is
-#: larger than what etcd stores).
+#: Larger than any object of the API server: etcd stores 1.5 MiB at most, and JSON is larger
+#: than what etcd stores.
 MAX_BODY = 4 * 1024 * 1024
 _MAX_HEADERS = 64 * 1024
 _CHUNK = 64 * 1024
@@ -30,30 +30,30 @@ class Response:
     body: bytes = b""
 
 
-class NoAnswerError(Exception):
-    """The exchange did not come to its end. `kind` is the same for the same cause,
-    whatever else the text says; `untouched` when not a byte of an answer had come."""
+class NoResponseError(Exception):
+    """The exchange did not complete. `kind` is stable for each cause; `nothing_received` is
+    True when no byte of a response had arrived."""
 
-    def __init__(self, kind: str, text: str, *, untouched: bool = False) -> None:
+    def __init__(self, kind: str, text: str, *, nothing_received: bool = False) -> None:
         super().__init__(text)
         self.kind = kind
-        self.untouched = untouched
+        self.nothing_received = nothing_received
 
 
 class HttpConnection:
-    """Made by `open`; ends with `close`. One exchange at a time; any failure of it is
-    NoAnswerError and the end of the connection. Timeouts are the caller's."""
+    """Created by `open`, ended by `close`. One exchange at a time; a failure raises
+    NoResponseError and closes the connection. Timeouts are up to the caller."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADERS)
-        self._answered = False
+        self._received = False
         self.exchanges = 0
 
     @classmethod
     async def open(cls, settings: ApiSettings) -> Self:
-        """Raises NoAnswerError."""
+        """Raises NoResponseError."""
         try:
             async with asyncio.timeout(settings.connect_timeout):
                 reader, writer = await asyncio.open_connection(
@@ -63,20 +63,20 @@ class HttpConnection:
                     server_hostname=settings.host,
                 )
         except ssl.SSLCertVerificationError as error:
-            raise NoAnswerError("certificate", f"certificate: {error.verify_message}") from error
+            raise NoResponseError("certificate", f"certificate: {error.verify_message}") from error
         except ssl.SSLError as error:
-            raise NoAnswerError("tls", f"TLS: {error.reason or error}") from error
+            raise NoResponseError("tls", f"TLS: {error.reason or error}") from error
         except TimeoutError as error:
             text = f"no connection in {settings.connect_timeout:g} s"
-            raise NoAnswerError("timeout", text) from error
+            raise NoResponseError("timeout", text) from error
         except OSError as error:
-            # asyncio's own text names the address, where the system's says what is wrong.
+            # The text of asyncio has only the address; that of the system has the cause.
             number = error.errno or 0
             text = os.strerror(number) if number > 0 else error.strerror or str(error)
-            raise NoAnswerError(f"os-{number}", text, untouched=True) from error
+            raise NoResponseError(f"os-{number}", text, nothing_received=True) from error
         connection = cls(reader, writer)
         raw = writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a watch can be silent long
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a watch can be idle for long
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
         return connection
@@ -89,21 +89,21 @@ class HttpConnection:
     async def exchange(
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
     ) -> Response:
-        """A request and its whole answer."""
+        """Sends a request and returns the complete response."""
         response = await self.begin(method, target, headers, body)
         parts = bytearray()
         async for data in self.data():
             parts += data
             if len(parts) > MAX_BODY:
                 self.close()
-                raise NoAnswerError("too-long", f"the answer is longer than {MAX_BODY} bytes")
+                raise NoResponseError("too-long", f"the response is longer than {MAX_BODY} bytes")
         return Response(response.status, response.headers, bytes(parts))
 
     async def begin(
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
     ) -> Response:
-        """A request, and the answer without its body: that comes from `data`."""
-        self._answered = False
+        """Sends a request and returns the response without its body, which `data` gives."""
+        self._received = False
         self.exchanges += 1
         request = h11.Request(method=method, target=target, headers=headers)
         data = [self._http.send(request)]
@@ -124,7 +124,7 @@ class HttpConnection:
                 raise self._broken(None)
 
     async def data(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes. At its end the connection can be used again."""
+        """The body as it arrives. After it the connection can be used again."""
         while True:
             event = await self._next()
             if isinstance(event, h11.Data):
@@ -150,31 +150,31 @@ class HttpConnection:
                     return event
                 data = await self._reader.read(_CHUNK)
                 ended = not data
-                self._answered = self._answered or not ended
+                self._received = self._received or not ended
                 self._http.receive_data(data)
             except h11.RemoteProtocolError as error:
                 if ended:
                     raise self._broken(None) from error
                 self.close()
-                raise NoAnswerError("http", f"not HTTP: {error}") from error
+                raise NoResponseError("http", f"not HTTP: {error}") from error
             except OSError as error:
                 raise self._broken(error) from error
 
-    def _broken(self, error: OSError | None) -> NoAnswerError:
+    def _broken(self, error: OSError | None) -> NoResponseError:
         self.close()
         text = "the server closed the connection"
         if isinstance(error, ssl.SSLError):
             text = f"TLS: {error.reason or error}"
         elif error is not None and error.strerror:
             text = error.strerror
-        return NoAnswerError("closed", text, untouched=not self._answered)
+        return NoResponseError("closed", text, nothing_received=not self._received)
 
 
 def _tls(settings: ApiSettings) -> ssl.SSLContext:
-    """Trusts the cluster's CA alone, and checks the server's name or address.
+    """Trusts only the cluster's CA, and verifies the name or address of the server.
 
-    Not `create_default_context`: from Python 3.13 on it refuses CAs without an
-    authority key identifier, which many clusters have.
+    Not `create_default_context`: since Python 3.13 it rejects CAs without an authority
+    key identifier, which many clusters have.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -182,5 +182,5 @@ def _tls(settings: ApiSettings) -> ssl.SSLContext:
         context.load_verify_locations(settings.ca_file)
     except OSError as error:  # an SSLError is one
         text = f"{settings.ca_file}: {error.strerror or 'no certificate in it'}"
-        raise NoAnswerError("ca-file", text) from error
+        raise NoResponseError("ca-file", text) from error
     return context

@@ -1,4 +1,4 @@
-"""The labels of our own Node object: reading them as they change, and writing ours."""
+"""The labels of this node: follows them, and writes those of the plugin."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..labels.compute import LABELS
 from ..runtime.watchable import Watchable
 from .client import ApiClient
 from .errors import ApiError, Backoff
-from .responses import Object, version_of
+from .responses import Object, resource_version
 
 log = logging.getLogger(__name__)
 
-#: Seconds that one watch lasts, about; then the next goes on where it ended.
+#: Approximate seconds of one watch; the next one continues where it ended.
 WATCH_SECONDS = 600
-#: Seconds after which our labels are put on the node again, in case somebody took them off.
-AGAIN = 3600.0
+#: Seconds after which the labels are written again, in case someone removed them.
+REFRESH = 3600.0
 
 
 class NodeLabels:
-    """Keeps `latest` to the node's labels; it is None until they were read once. An API
-    server that is away leaves it as it is."""
+    """Keeps `latest` equal to the labels of the node; None until they are first read. It
+    does not change while the API server is not available."""
 
     def __init__(
         self,
@@ -48,29 +48,29 @@ class NodeLabels:
                     self._publish(node)
                 version = await self._watch(version)
             except ApiError as error:
-                if error.status == 410:  # the server no longer knows what came after that
+                if error.status == 410:  # the version is too old: list again
                     version = ""
                 await asyncio.sleep(self._backoff.failed(error))
 
     async def _watch(self, version: str) -> str:
-        """Gives the version up to which everything was seen."""
+        """Returns the last resourceVersion seen."""
         began = time.monotonic()
         seconds = int(self._seconds * random.uniform(0.8, 1.2)) or 1  # noqa: S311  (not a secret)
         try:
             async for kind, node in self._client.watch_node(version, seconds):
                 self._backoff.succeeded()
-                version = version_of(node) or version
+                version = resource_version(node) or version
                 if kind == "DELETED":
                     self._publish(None)
                 elif kind in ("ADDED", "MODIFIED"):
                     self._publish(node)
         except ApiError as error:
-            # Goes on from here, or by a new list if that is too long ago.
+            # The caller continues from `version`, or with a new list if it is too old.
             if error.status == 410:
                 raise
             await asyncio.sleep(self._backoff.failed(error))
             return version
-        if time.monotonic() - began < 1:  # a server that ends every watch at once
+        if time.monotonic() - began < 1:  # a server that ends every watch immediately
             await asyncio.sleep(self._backoff.failed())
         else:
             self._backoff.succeeded()
@@ -83,28 +83,28 @@ class NodeLabels:
 
 
 class NodeLabelSink:
-    """Puts our labels on the Node object: when they change, and once an hour."""
+    """Writes the plugin's labels to the Node object: when they change, and every hour."""
 
     def __init__(
         self,
         client: ApiClient,
-        again: float = AGAIN,
+        refresh: float = REFRESH,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._again = again
+        self._refresh = refresh
         self._backoff = backoff or Backoff(most=3600.0)
         self._clock = clock
         self._put: Mapping[str, str] | None = None
         self._due = 0.0
 
     async def put(self, labels: Mapping[str, str]) -> float | None:
-        """Gives the seconds until it is to be tried again, while it failed."""
+        """Returns the seconds until the next attempt after a failure, else None."""
         failed = bool(self._backoff.failures)
         if (left := self._due - self._clock()) > 0 and (labels == self._put or failed):
             return left if failed else None
-        # None deletes what an earlier state or version left; others' labels stay.
+        # None deletes a label of an earlier state or version; other labels stay.
         patch = {"metadata": {"labels": {name: labels.get(name) for name in LABELS}}}
         try:
             await self._client.patch_node(patch)
@@ -113,7 +113,7 @@ class NodeLabelSink:
             self._due = self._clock() + pause
             return pause
         self._backoff.succeeded()
-        self._due = self._clock() + self._again * random.uniform(0.8, 1)  # noqa: S311
+        self._due = self._clock() + self._refresh * random.uniform(0.8, 1)  # noqa: S311
         self._put = dict(labels)
         return None
 

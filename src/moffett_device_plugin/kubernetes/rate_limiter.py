@@ -1,4 +1,4 @@
-"""How much may be written in how much time. Pure."""
+"""A token bucket. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class TokenBucket:
-    """`burst` at once, and one more every `period` seconds. `now` is in seconds of a
-    clock that never goes back."""
+    """Starts with `burst` tokens and gets one more every `period` seconds, up to `burst`.
+    `now` is in seconds of a monotonic clock."""
 
     burst: int
     period: float
@@ -31,5 +31,5 @@ class TokenBucket:
         return True
 
     def wait(self, now: float) -> float:
-        """Seconds until there is one; 0 when there is."""
+        """Seconds until a token is available; 0 if one is."""
         return 0.0 if self.left(now) >= 1 else (1 - self._level) * self.period

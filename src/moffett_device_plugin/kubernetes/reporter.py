@@ -1,4 +1,4 @@
-"""Tells the cluster of every change of a device's health."""
+"""Reports health changes of devices as Events."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from .eventqueue import EventQueue
 from .events import Holders, Occurrence, event_name, event_object, event_repeat, events_between
 from .rate_limiter import TokenBucket
 
-#: Events that may be written at once, and the seconds to one more. What waits becomes one
-#: event, so nothing is lost; a fault that all nodes share must not drown the API server
-#: (docs/scale.md).
+#: Burst of events, and seconds to one more. Waiting changes are merged into one event, so
+#: none is lost; a fault that all nodes share must not overload the API server (docs/scale.md).
 BURST, PERIOD = 25, 60.0
-#: Statuses of an event that no server will ever take: it is told of, and dropped.
-_HOPELESS = frozenset({400, 413, 422})
+#: HTTP statuses that a retry cannot change: the event is logged and dropped.
+_PERMANENT = frozenset({400, 413, 422})
 
 
 class EventReporter:
-    """Two loops, so that an API server that hangs holds up no change: one notices what
-    happened and when, the other writes it, for as long as that takes."""
+    """Two tasks, so that a slow API server delays no change: one records changes with their
+    time, the other writes them."""
 
     def __init__(
         self,
@@ -47,10 +46,10 @@ class EventReporter:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._notice())
+            tasks.create_task(self._record())
             tasks.create_task(self._write())
 
-    async def _notice(self) -> None:
+    async def _record(self) -> None:
         before, version = NodeState(), -1
         while True:
             after, version = await self._state.after(version)
@@ -80,7 +79,7 @@ class EventReporter:
             try:
                 await self._put(occurrence)
             except ApiError as error:
-                if error.status in _HOPELESS:
+                if error.status in _PERMANENT:
                     return
                 await asyncio.sleep(self._backoff.failed(error))
             else:
@@ -94,7 +93,7 @@ class EventReporter:
                     self._namespace, occurrence.name, event_repeat(occurrence)
                 )
             except ApiError as error:
-                # Deleted since: the API server keeps events for an hour, as a rule.
+                # Expired: by default the API server keeps events for an hour.
                 if error.status != 404:
                     raise
             else:
@@ -102,7 +101,7 @@ class EventReporter:
         try:
             await self._client.create_event(event_object(occurrence, self._node, self._namespace))
         except ApiError as error:
-            # An earlier try had arrived after all, and only its answer had not.
+            # An earlier attempt succeeded, and only its response was lost.
             if error.status != 409:
                 raise
 

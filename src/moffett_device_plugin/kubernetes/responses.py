@@ -1,4 +1,4 @@
-"""What comes back from the API server, and the token that goes there: read with limits."""
+"""Responses of the API server and the service account token, read with limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ApiError
-from .http import MAX_BODY, HttpConnection, NoAnswerError, Response
+from .http import MAX_BODY, HttpConnection, NoResponseError, Response
 
 Object = dict[str, Any]
 
@@ -18,11 +18,13 @@ _MAX_TOKEN = 64 * 1024
 _MAX_TEXT = 400
 
 
-async def lines(connection: HttpConnection, silence: float) -> AsyncGenerator[bytes, None]:
+async def lines(connection: HttpConnection, timeout: float) -> AsyncGenerator[bytes, None]:
+    """Lines of the body as they arrive. Raises TimeoutError after `timeout` seconds without
+    data, NoResponseError for a line longer than MAX_BODY."""
     rest = bytearray()
     async with aclosing(connection.data()) as chunks:
         while True:
-            async with asyncio.timeout(silence):
+            async with asyncio.timeout(timeout):
                 data = await anext(chunks, None)
             if data is None:
                 return
@@ -33,7 +35,9 @@ async def lines(connection: HttpConnection, silence: float) -> AsyncGenerator[by
                 if line.strip():
                     yield bytes(line)
             if len(rest) > MAX_BODY:
-                raise NoAnswerError("too-long", f"one change is longer than {MAX_BODY} bytes")
+                raise NoResponseError(
+                    "too-long", f"one event of the watch is longer than {MAX_BODY} bytes"
+                )
 
 
 def read_token(path: Path) -> str:
@@ -41,41 +45,43 @@ def read_token(path: Path) -> str:
         with path.open("rb") as file:
             token = file.read(_MAX_TOKEN).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        text = error.strerror if isinstance(error, OSError) else "not a token"
+        text = error.strerror if isinstance(error, OSError) else "not ASCII"
         raise ApiError(0, "token-file", f"{path}: {text}") from error
     if not token or not token.isprintable() or " " in token:
-        raise ApiError(0, "token-file", f"{path}: no token in it")
+        raise ApiError(0, "token-file", f"{path}: contains no token")
     return token
 
 
-def decoded(body: bytes) -> Object:
+def decode(body: bytes) -> Object:
     try:
-        answer = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ApiError(0, "not-json", "the answer is not JSON") from error
-    if not isinstance(answer, dict):
-        raise ApiError(0, "not-json", "the answer is not a JSON object")
-    return answer
+        raise ApiError(0, "not-json", "the response is not JSON") from error
+    if not isinstance(value, dict):
+        raise ApiError(0, "not-json", "the response is not a JSON object")
+    return value
 
 
-def refused(response: Response) -> ApiError:
+def error_of(response: Response) -> ApiError:
+    """Of a response whose status is not 2xx."""
     try:
-        status = decoded(response.body)
+        status = decode(response.body)
     except ApiError:
         status = {}
     try:
         after = float(response.headers.get("retry-after", ""))
     except ValueError:
         after = 0.0
-    return refusal(response.status, status, after if after > 0 else None)
+    return error_from_status(response.status, status, after if after > 0 else None)
 
 
-def refusal(code: int, status: Object, retry_after: float | None) -> ApiError:
+def error_from_status(code: int, status: Object, retry_after: float | None) -> ApiError:
+    """From a `Status` object of the API; `code` is HTTP's."""
     text = str(status.get("message") or f"HTTP status {code}")[:_MAX_TEXT]
     kind = str(status.get("reason") or f"http-{code}")[:_MAX_TEXT]
     return ApiError(code, kind, text, retry_after)
 
 
-def version_of(found: Object) -> str:
+def resource_version(found: Object) -> str:
     metadata = found.get("metadata")
     return str(metadata.get("resourceVersion") or "") if isinstance(metadata, dict) else ""

@@ -1,4 +1,4 @@
-"""Where the API server is and who we are to it. Imports nothing heavy."""
+"""Settings of the API client. Imports nothing large."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ApiSettings:
     """An API server and one node of its cluster. Times are in seconds.
 
     `node` is the Node object's name. `connect_timeout` is for TCP and TLS together,
-    `request_timeout` for a whole exchange, connecting included. The files are read
-    whenever they are needed, because their contents are replaced while we run.
+    `request_timeout` for a whole exchange including the connection. The files are read
+    at each use, because Kubernetes replaces their contents.
     """
 
     url: str
@@ -40,8 +40,8 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True)
 class ApiFeatures:
-    """What of the API is used. `event_namespace` has to be one that the API server
-    lets events on Nodes be in: `default`, on all versions."""
+    """The enabled features. `event_namespace` must be one that the API server accepts for
+    events of Nodes: `default`, on all versions."""
 
     labels: bool = False
     events: bool = False
@@ -61,7 +61,7 @@ def api_settings(
     token_file: Path | None = None,
     ca_file: Path | None = None,
 ) -> ApiSettings:
-    """As in a pod, unless `server` names another URL. Raises ConfigurationError."""
+    """The in-cluster settings, or those of `server`. Raises ConfigurationError."""
     if not node:
         raise ConfigurationError(
             "--node-name", "", "set SPU_NODE_NAME from spec.nodeName in the pod's manifest"
@@ -77,8 +77,8 @@ def api_settings(
             raise ConfigurationError(
                 f"the service account's {what}",
                 str(path),
-                "there is no such file; give the pod a serviceAccountName and leave"
-                " automountServiceAccountToken on",
+                "no such file; set serviceAccountName for the pod and do not disable"
+                " automountServiceAccountToken",
             )
     return settings
 
@@ -106,7 +106,7 @@ def _service_url(environment: Mapping[str, str]) -> str:
         raise ConfigurationError(
             "KUBERNETES_SERVICE_HOST",
             host,
-            "every pod has it; outside of a pod name the server with --api-server",
+            "set in every pod; outside of a pod use --api-server",
         )
     name = f"[{host}]" if ":" in host else host
     return check_url(f"https://{name}:{port}", "KUBERNETES_SERVICE_HOST")

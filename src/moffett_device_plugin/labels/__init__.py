@@ -1,1 +1,1 @@
-"""What the node's labels say of its SPUs, and the file that NFD reads them from."""
+"""Node labels that describe the SPUs, and the feature file for NFD."""

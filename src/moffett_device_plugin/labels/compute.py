@@ -1,4 +1,4 @@
-"""The node's labels, from its state. Pure."""
+"""Node labels from the state of the node. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..devices.cards import cards_of
 from ..devices.state import NodeState
 
 PREFIX = "moffett.ai/spu."
-#: Every label there can be; one that is not given is not on the node.
+#: All labels; one without a value is not on the node.
 LABELS = tuple(
     PREFIX + name
     for name in (
@@ -26,10 +26,10 @@ _ENDS = "-_."
 
 @dataclass(frozen=True, slots=True)
 class ResourceFacts:
-    """What labels have to know of one advertised resource.
+    """What the labels need from one resource pool.
 
-    `granularity` is what one unit of it is: "device" or "card". `replicas` is how
-    often each unit is advertised, 1 when it is not `shared`.
+    `granularity` is "device" or "card"; `replicas` is the number of replicas of each
+    device or card, 1 when it is not `shared`.
     """
 
     name: str
@@ -39,11 +39,11 @@ class ResourceFacts:
 
 
 def labels_of(state: NodeState, resources: Sequence[ResourceFacts]) -> Mapping[str, str]:
-    """The labels of a node by their full names; none at all for one without devices.
+    """The labels of a node by their full names; none for a node without devices.
 
-    Every device that was seen counts, healthy or not and on the bus or not, as in the
-    node's capacity: a card that reboots does not change the labels. What is not known
-    is left out.
+    As in the capacity of the node, every device seen since the start counts, healthy or
+    not, on the bus or not: the reboot of a card does not change the labels. A value that
+    is not known has no label.
     """
     devices = state.snapshot.devices
     if not devices:
@@ -56,7 +56,7 @@ def labels_of(state: NodeState, resources: Sequence[ResourceFacts]) -> Mapping[s
         "count": str(len(devices)),
         "cards": str(len(cards_of(devices))),
         "product": _joined(device.product for device in devices),
-        # The least, so that a pod that asks for so much gets it from any of them.
+        # The minimum, so that every device of the node has at least this much.
         "memory": _text(min((size for size in sizes if size), default=None)),
         "numa-nodes": _text(len(numa_nodes) or None),
         "driver-version": _joined([state.snapshot.driver_version]),
@@ -69,16 +69,16 @@ def labels_of(state: NodeState, resources: Sequence[ResourceFacts]) -> Mapping[s
 
 
 def still_true(before: Mapping[str, str], after: Mapping[str, str]) -> Mapping[str, str]:
-    """`after`, with the memory of `before` where the same number of devices has lost it:
-    that is among what mx-smi measures, and it measures nothing while a card reboots."""
+    """`after`, with the memory of `before` if `after` has none and the number of devices is
+    the same: mx-smi reports no memory while a card reboots."""
     if _MEMORY not in before or _MEMORY in after or before[_COUNT] != after.get(_COUNT):
         return after
     return {**after, _MEMORY: before[_MEMORY]}
 
 
 def legal(text: str) -> str | None:
-    """The text as a label's value: 63 characters at most, letters, digits and -_.
-    inside, a letter or digit at both ends; None where nothing legal is left.
+    """The text as a label value: at most 63 characters, letters, digits and -_. inside, a
+    letter or digit at both ends; None if nothing valid remains.
 
     >>> legal(" 4X08 (beta)")
     '4X08-beta'
@@ -87,7 +87,7 @@ def legal(text: str) -> str | None:
 
 
 def _joined(texts: Iterable[str | None]) -> str | None:
-    """The one value that all share, or each of several once: `S30_S4`."""
+    """The distinct values, sorted and joined: `S30_S4`."""
     known = {value for text in texts if text is not None and (value := legal(text))}
     return legal("_".join(sorted(known)))
 

@@ -1,4 +1,4 @@
-"""What labels say of the advertised resources. Pure."""
+"""What the labels need from the resource pools. Pure."""
 
 from __future__ import annotations
 

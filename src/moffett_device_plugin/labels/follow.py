@@ -1,4 +1,4 @@
-"""Keeps labels true, wherever they go."""
+"""Keeps the labels up to date in a sink."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .compute import ResourceFacts, labels_of, still_true
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a sink is asked again although nothing changed: for resources
-#: that were configured anew, and for what somebody else did to the labels.
-LOOK_PERIOD = 60.0
+#: Seconds after which the labels are put again without a change: the configuration may have
+#: changed, or someone else may have changed the labels.
+REFRESH = 60.0
 
 
 class LabelSink(Protocol):
-    """Where labels go. `put` makes them so where they are not, and never fails: it
-    tells the log, and is called again after the next change, after as many seconds as it
-    says, or after LOOK_PERIOD."""
+    """Where labels are written. `put` writes them if they differ and does not raise: it
+    logs errors. It is called again after the next change, after the seconds that it
+    returns, or after REFRESH."""
 
     async def put(self, labels: Mapping[str, str]) -> float | None: ...
 
@@ -30,12 +30,12 @@ async def follow_labels(
     state: Watchable[NodeState],
     resources: Callable[[], Sequence[ResourceFacts]],
     sink: LabelSink,
-    period: float = LOOK_PERIOD,
+    period: float = REFRESH,
 ) -> None:
-    """Runs until it is cancelled. Nothing is put before the state is settled."""
+    """Runs until it is cancelled. Waits for a settled state first."""
     version = -1
     labels: Mapping[str, str] = {}
-    told: Mapping[str, str] | None = None
+    logged: Mapping[str, str] | None = None
     wait = period
     while True:
         try:
@@ -46,8 +46,8 @@ async def follow_labels(
         if not state.value.settled:
             continue
         labels = still_true(labels, labels_of(state.value, resources()))
-        if labels != told:
+        if labels != logged:
             log.info("labels", extra={"labels": [f"{k}={v}" for k, v in labels.items()]})
-            told = labels
-        again = await sink.put(labels)
-        wait = period if again is None else min(again, period)
+            logged = labels
+        retry = await sink.put(labels)
+        wait = period if retry is None else min(retry, period)

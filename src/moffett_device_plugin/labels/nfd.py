@@ -1,8 +1,8 @@
-"""Labels by way of Node Feature Discovery: a file that its worker reads.
+"""Labels through Node Feature Discovery: a feature file that its worker reads.
 
-NFD needs `key=value` lines and nothing else: versions before 0.14 take a comment for
-a label. A file whose name begins with a dot is none to it (since 0.15; before that it
-would read the very same labels from it), so that is what a half-written one is called.
+NFD expects `key=value` lines and nothing else: versions before 0.14 take a comment for a
+label. Since 0.15 it ignores files whose name begins with a dot, so the temporary file has
+such a name; an older version would read the same labels from it.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 DEFAULT_FILE = Path("/etc/kubernetes/node-feature-discovery/features.d/moffett-spu")
-_MAX = 65_536  # what NFD reads at most
+_MAX = 65_536  # the limit of NFD
 
 
 class FeatureFile:
-    """The labels in a file of NFD's features.d, replaced as a whole when they change.
+    """A file in NFD's features.d directory, replaced atomically when the labels change.
 
-    No labels, no file. It stays when the plugin ends: during an update the node's
-    labels must not come and go.
+    Without labels there is no file. It is not removed when the plugin exits: labels must
+    not disappear during an update.
     """
 
     def __init__(self, path: Path = DEFAULT_FILE) -> None:
         self.path = path
-        self._told: str | None = None
+        self._reported: str | None = None  # the last error in the log
 
     async def put(self, labels: Mapping[str, str]) -> None:
         try:
             changed = self.write(labels)
         except OSError as error:
-            self._tell(error)
+            self._report(error)
             return
-        if changed or self._told is not None:
+        if changed or self._reported is not None:
             log.info("nfd-file-written", extra={"file": self.path, "labels": len(labels)})
-        self._told = None
+        self._reported = None
 
     def write(self, labels: Mapping[str, str]) -> bool:
-        """Whether the file had to be changed. Raises OSError.
+        """Returns whether the file was changed. Raises OSError.
 
-        The folder is opened once and everything done in it by name, and no name in it
-        is followed if it is a symbolic link.
+        All access is relative to one descriptor of the directory, and symbolic links in
+        it are not followed.
         """
         text = "".join(f"{name}={value}\n" for name, value in sorted(labels.items()))
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -59,11 +59,11 @@ class FeatureFile:
         finally:
             os.close(folder)
 
-    def _tell(self, error: OSError) -> None:
-        """Once for each cause."""
-        if self._told == (cause := error.strerror or str(error)):
+    def _report(self, error: OSError) -> None:
+        """Logs each cause once."""
+        if self._reported == (cause := error.strerror or str(error)):
             return
-        self._told = cause
+        self._reported = cause
         absent = error.errno in (errno.ENOENT, errno.ENOTDIR)
         remedy = (
             f"install Node Feature Discovery, or mount {self.path.parent} from the host"
@@ -75,14 +75,14 @@ class FeatureFile:
             extra={
                 "file": self.path,
                 "error": cause,
-                "effect": "the node's labels stay as they are; tried again",
+                "effect": "the node keeps its labels; the plugin retries",
                 "remedy": remedy,
             },
         )
 
 
 def _read(folder: int, name: str) -> bytes | None:
-    """The content of an ordinary file; None for anything else that has the name."""
+    """The content of a regular file; None for anything else."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         file = os.open(name, flags, dir_fd=folder)
@@ -95,8 +95,8 @@ def _read(folder: int, name: str) -> bytes | None:
 
 
 def _replace(folder: int, name: str, content: bytes) -> None:
-    # One name for all: another would stay behind when a copy is killed. Two copies that
-    # meet here during an update get out of each other's way by trying again.
+    # A fixed temporary name, so that a killed instance leaves at most one file. Two instances
+    # can collide here during an update: retry.
     for attempt in range(3):
         try:
             _replace_once(folder, name, f".{name}.new", content)
@@ -108,7 +108,7 @@ def _replace(folder: int, name: str, content: bytes) -> None:
 
 
 def _replace_once(folder: int, name: str, new: str, content: bytes) -> None:
-    _remove(folder, new)  # left by a copy that was killed, or somebody's trap
+    _remove(folder, new)  # left by a killed instance, or placed by someone else
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(new, flags, 0o644, dir_fd=folder)
     try:

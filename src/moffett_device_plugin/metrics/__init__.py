@@ -1,15 +1,15 @@
-"""Metrics for Prometheus, and whether the daemon is alive and ready, over HTTP.
+"""Metrics for Prometheus, liveness and readiness, over HTTP.
 
-library     what is used of prometheus_client, without the rest of it
-view        everything that the metrics are made from, at one moment
-families    a view -> metric families (pure): devices, plugin
+library     the parts of prometheus_client that are used
+view        the input of the metrics
+families    view -> metric families (pure); devices, plugin
 exposition  metric families -> the two text formats (pure)
-pulse       which of the daemon's loops still turn
-readiness   whether the kubelet has what it should have (pure)
-address     where to listen, as configured
-server      asyncio and h11 at the edge
-exporter    all of it, as a part of the daemon
+heartbeat   liveness of the daemon's loops
+readiness   whether every resource is registered (pure)
+address     the listen address
+server      HTTP with asyncio and h11
+exporter    the whole, as one task of the daemon
 
-docs/monitoring.md lists the metrics and what they cost. Nothing here is imported
-unless `--metrics-address` is set.
+docs/monitoring.md lists the metrics and their cost. Nothing here is imported unless
+`--metrics-address` is set.
 """

@@ -1,4 +1,4 @@
-"""Where to listen, as configured."""
+"""The listen address of the metrics server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REMEDY = "use HOST:PORT with an IP address, such as 127.0.0.1:9400 or [::1]:940
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An IP address, empty for all that the node has, and a TCP port."""
+    """An IP address, empty for all addresses of the node, and a TCP port."""
 
     host: str
     port: int
@@ -22,7 +22,7 @@ class Address:
 
 
 def parse_address(text: str, key: str = "--metrics-address") -> Address | None:
-    """None for an empty text: nothing is served. Raises ConfigurationError.
+    """None for an empty text: metrics are off. Raises ConfigurationError.
 
     >>> parse_address("[::1]:9400")
     Address(host='::1', port=9400)

@@ -1,4 +1,4 @@
-"""The families of single devices: `moffett_spu_...`. Pure."""
+"""The metric families of each device: `moffett_spu_...`. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..resources.device_ids import DeviceIds
 from .library import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from .view import View
 
-#: Readings of mx-smi that are older than this many seconds are no longer shown: a flat
-#: line would pass for a measurement.
+#: Seconds after which the last readings of mx-smi are no longer exported: a flat line
+#: would look like a measurement.
 STALE = 60.0
 
 _MIB = 2**20
@@ -27,22 +27,22 @@ def _part(of: float, value: float | None) -> float | None:
     return None if value is None else value / of
 
 
-# What a chip measures. Zero is what a sensor of temperature or power reads for a moment
-# now and then, not a measurement.
+# Readings of mx-smi. The sensors of temperature and power sometimes read 0 for a moment:
+# that is not exported.
 _READINGS: tuple[tuple[str, str, str, Callable[[Telemetry], float | None]], ...] = (
-    ("temperature", "celsius", "Temperature of the chip.", lambda t: t.temperature_celsius or None),
-    ("power", "watts", "Power that the chip draws.", lambda t: t.power_draw_watts or None),
-    ("power_limit", "watts", "Power that the chip may draw.", lambda t: t.power_limit_watts),
+    ("temperature", "celsius", "Device temperature.", lambda t: t.temperature_celsius or None),
+    ("power", "watts", "Device power draw.", lambda t: t.power_draw_watts or None),
+    ("power_limit", "watts", "Device power limit.", lambda t: t.power_limit_watts),
     (
-        "memory_total", "bytes", "Device memory, reserved and used included.",
+        "memory_total", "bytes", "Device memory in total: used, reserved and free.",
         lambda t: _times(_MIB, t.memory_total_mib),
     ),
     (
-        "memory_used", "bytes", "Device memory that programs use.",
+        "memory_used", "bytes", "Device memory used by programs.",
         lambda t: _times(_MIB, t.memory_used_mib),
     ),
     (
-        "memory_reserved", "bytes", "Device memory that the system keeps for itself.",
+        "memory_reserved", "bytes", "Device memory reserved by the system.",
         lambda t: _times(_MIB, t.memory_reserved_mib),
     ),
     (
@@ -50,33 +50,33 @@ _READINGS: tuple[tuple[str, str, str, Callable[[Telemetry], float | None]], ...]
         lambda t: _times(_MIB, t.memory_free_mib),
     ),
     (
-        "utilization", "ratio", "How busy the chip is, mean over its cores, 0 to 1.",
+        "utilization", "ratio", "Utilization of the device, mean over its cores, 0 to 1.",
         lambda t: _part(100, t.utilization_percent),
     ),
-    ("frequency", "hertz", "Clock of the chip.", lambda t: _times(1e6, t.frequency_mhz)),
-    ("voltage", "volts", "Core voltage of the chip.", lambda t: _part(1000, t.voltage_mv)),
+    ("frequency", "hertz", "Device clock frequency.", lambda t: _times(1e6, t.frequency_mhz)),
+    ("voltage", "volts", "Device core voltage.", lambda t: _part(1000, t.voltage_mv)),
 )  # fmt: skip
 _LINK: tuple[tuple[str, str, str, Callable[[Link], float | None]], ...] = (
     (
-        "pcie_link_speed", "transfers_per_second", "Speed of the PCIe link now, of each lane.",
+        "pcie_link_speed", "transfers_per_second", "Current speed of the PCIe link, per lane.",
         lambda link: _times(1e9, link.speed),
     ),
     (
-        "pcie_link_max_speed", "transfers_per_second", "Speed that the PCIe link could have.",
+        "pcie_link_max_speed", "transfers_per_second", "Maximum speed of the PCIe link, per lane.",
         lambda link: _times(1e9, link.max_speed),
     ),
-    ("pcie_link_width", "lanes", "Width of the PCIe link now.", lambda link: link.width),
+    ("pcie_link_width", "lanes", "Current width of the PCIe link.", lambda link: link.width),
     (
-        "pcie_link_max_width", "lanes", "Width that the PCIe link could have.",
+        "pcie_link_max_width", "lanes", "Maximum width of the PCIe link.",
         lambda link: link.max_width,
     ),
 )  # fmt: skip
 _Counts = tuple[tuple[str, Callable[[Telemetry], float | None]], ...]
-_ECC_NOW: _Counts = (
+_ECC_VOLATILE: _Counts = (
     ("corrected", lambda t: t.ecc_corrected_volatile),
     ("uncorrected", lambda t: t.ecc_uncorrected_volatile),
 )
-_ECC_EVER: _Counts = (
+_ECC_AGGREGATE: _Counts = (
     ("corrected", lambda t: t.ecc_corrected_aggregate),
     ("uncorrected", lambda t: t.ecc_uncorrected_aggregate),
 )
@@ -88,7 +88,7 @@ _AER: tuple[tuple[str, Callable[[AerCounts], float | None]], ...] = (
 
 
 def families(view: View) -> Iterator[Metric]:
-    """Those of every device that was ever seen; one that left the bus has no readings."""
+    """Of every device seen since the start; a device that left the bus has no readings."""
     devices = view.state.snapshot.devices
     labelled = tuple((device, labels_of(device)) for device in devices)
     yield _identities(labelled)
@@ -99,13 +99,13 @@ def families(view: View) -> Iterator[Metric]:
 
 
 def labels_of(device: Device) -> Labels:
-    """What every series of a device carries. The order of keys is that of the text."""
+    """The labels of every series of a device, in the order of the text formats."""
     return {
-        "bus_id": device.function.bus_id,
         "card": device.card,
         "device": device.id,
         "index": str(device.index),
         "numa_node": "" if device.numa_node is None else str(device.numa_node),
+        "pci_bus_id": device.function.bus_id,
         "product": device.product or "",
     }
 
@@ -114,15 +114,15 @@ _Labelled = tuple[tuple[Device, Labels], ...]
 
 
 def _add(family: Metric, labels: Labels, value: float | None) -> None:
-    """One sample, if there is a value. The labels of a device are one and the same
-    object in all its series: they are made into text once."""
+    """Adds one sample, unless the value is None. All series of a device share one labels
+    object, so that it is formatted once."""
     if value is not None:
         suffix = "_total" if family.type == "counter" else ""
         family.add_sample(family.name + suffix, labels, value)
 
 
 def _identities(labelled: _Labelled) -> Metric:
-    family = InfoMetricFamily("moffett_spu", "What the device is.")
+    family = InfoMetricFamily("moffett_spu", "Identity of the device.")
     for device, labels in labelled:
         identity = {
             "uuid": device.uuid,
@@ -132,24 +132,24 @@ def _identities(labelled: _Labelled) -> Metric:
             "mcu_version": device.mcu_version,
             "driver": device.function.driver,
         }
-        told = {key: value for key, value in identity.items() if value}
-        family.add_sample("moffett_spu_info", {**labels, **told}, 1)
+        known = {key: value for key, value in identity.items() if value}
+        family.add_sample("moffett_spu_info", {**labels, **known}, 1)
     return family
 
 
 def _health(view: View, labelled: _Labelled) -> Iterator[Metric]:
     healthy = GaugeMetricFamily(
-        "moffett_spu_healthy", "1 when the device may be given to pods, 0 when it may not."
+        "moffett_spu_healthy", "1 when the device can be allocated to pods, 0 when it cannot."
     )
     reasons = GaugeMetricFamily(
         "moffett_spu_health_reason",
-        "1 for everything that speaks against the device; a warning leaves it healthy.",
+        "1 for each reason; at level warning the device stays healthy.",
     )
     for device, labels in labelled:
         health_status = view.state.health_statuses.get(device.id)
         _add(healthy, labels, float(health_status is not None and health_status.healthy))
         for reason in () if health_status is None else health_status.reasons:
-            # Not `severity`: that label is the one which alerts have of their own.
+            # Not `severity`: alerts have a label of that name.
             level = reason.severity.value
             _add(reasons, {**labels, "reason": reason.code, "level": level}, 1)
     yield healthy
@@ -171,13 +171,13 @@ def _readings(view: View, labelled: _Labelled) -> Iterator[Metric]:
     if view.temperature_limit is not None:
         yield GaugeMetricFamily(
             "moffett_spu_temperature_limit_celsius",
-            "Temperature above which a device counts as unhealthy, as configured.",
+            "Configured temperature above which a device is unhealthy.",
             value=view.temperature_limit,
             unit="celsius",
         )
     for name, documentation, counts in (
-        ("ecc_errors", "Memory errors since the device came up.", _ECC_NOW),
-        ("ecc_lifetime_errors", "Memory errors that the device remembers of all time.", _ECC_EVER),
+        ("ecc_errors", "Memory errors since the last start of the device.", _ECC_VOLATILE),
+        ("ecc_aggregate_errors", "Memory errors over the life of the device.", _ECC_AGGREGATE),
     ):
         counter = CounterMetricFamily(f"moffett_spu_{name}", documentation)
         for telemetry, labels in measured:
@@ -194,7 +194,7 @@ def _bus(labelled: _Labelled) -> Iterator[Metric]:
             _add(family, labels, read(function.link))
         yield family
     counter = CounterMetricFamily(
-        "moffett_spu_pcie_aer_errors", "PCIe errors reported since the device came up."
+        "moffett_spu_pcie_aer_errors", "PCIe errors reported since the last start of the device."
     )
     for function, labels in present:
         for kind, count in _AER:
@@ -203,13 +203,13 @@ def _bus(labelled: _Labelled) -> Iterator[Metric]:
 
 
 def _allocations(view: View) -> Metric:
-    """One series for each device and container that has it, however many replicas."""
-    family = InfoMetricFamily("moffett_spu_allocation", "Which container holds the device.")
+    """One series for each device and container that holds it, whatever the replicas."""
+    family = InfoMetricFamily("moffett_spu_allocation", "Container that holds the device.")
     ids = DeviceIds(view.state.snapshot.devices)
     seen: dict[tuple[str, ...], None] = {}
-    for resource, units in (view.holders or {}).items():
-        for unit_id, holders in units.items():
-            for device_id in ids.behind(unit_id):
+    for resource, allocated in (view.holders or {}).items():
+        for advertised_id, holders in allocated.items():
+            for device_id in ids.behind(advertised_id):
                 for holder in holders:
                     key = (holder.container, device_id, holder.namespace, holder.pod, resource)
                     seen[key] = None

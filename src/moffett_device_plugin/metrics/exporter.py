@@ -1,4 +1,4 @@
-"""Metrics as a part of the daemon: what it reads, and what it runs."""
+"""Metrics as one task of the daemon."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class Exporter:
-    """Serves what the daemon's parts say at the moment of a scrape. It reads only what
-    is in memory: no scrape waits for mx-smi, the bus or the kubelet."""
+    """Serves the state of the daemon at the time of a scrape. It reads memory only: no
+    scrape waits for mx-smi, the bus or the kubelet."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Exporter:
         self._plugins = plugin_manager
         self._counters = counters
         self._policy = policy
-        self._holdings = pod_resources_watcher
+        self._pod_resources = pod_resources_watcher
         self._build = build()
         self.server = MetricsServer(address, self.view, heartbeats)
 
@@ -48,7 +48,7 @@ class Exporter:
         await self.server.run()
 
     def view(self) -> View:
-        policy, rule, pod_resources_watcher = self._policy(), "over-temperature", self._holdings
+        policy, rule, watcher = self._policy(), "over-temperature", self._pod_resources
         state = self._monitor.state.value
         return View(
             state=state,
@@ -58,8 +58,8 @@ class Exporter:
             pools=self._plugins.pools,
             unassigned=build_pools(state, self._plugins.plugin_config.resources)[1],
             registered={managed.name: managed.registered for managed in self._plugins.current},
-            holders=None if pod_resources_watcher is None else pod_resources_watcher.holders.value,
-            holders_known=pod_resources_watcher is not None and pod_resources_watcher.error is None,
+            holders=None if watcher is None else watcher.holders.value,
+            holders_known=watcher is not None and watcher.error is None,
             temperature_limit=None if rule in policy.off else policy.limits[rule][0],
             version=self._build.version,
             commit=self._build.commit,

@@ -1,7 +1,7 @@
 """Metric families as text: Prometheus 0.0.4 and OpenMetrics 1.0. Pure.
 
-The bytes are those that prometheus_client itself would write, which the tests hold it
-to; it takes five times as long, and the kubelet's calls wait meanwhile.
+The output is byte for byte that of prometheus_client's own writers, which the tests check.
+Those take five times as long, and the kubelet's calls wait for them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONTENT_TYPES: dict[Format, str] = {
     "text": "text/plain; version=0.0.4; charset=utf-8",
     "openmetrics": "application/openmetrics-text; version=1.0.0; charset=utf-8",
 }
-#: What the older format calls the types that it lacks, and how the family is named.
+#: The text format has no type `info`; counters and infos have a suffix in their name.
 _TEXT_TYPES = {"info": "gauge"}
 _TEXT_SUFFIXES = {"counter": "_total", "info": "_info"}
 #: Samples in one piece of text.
@@ -24,7 +24,7 @@ _PIECE = 200
 
 
 def render(families: Iterable[Metric], form: Format) -> Iterator[str]:
-    """The text in pieces, so that who renders can let others work in between."""
+    """The text in pieces, so that the caller can yield to the event loop in between."""
     texts: dict[int, tuple[dict[str, str], str]] = {}  # of labels, by identity
     for family in families:
         lines = _head(family, form)
@@ -65,8 +65,8 @@ def _escaped(value: str) -> str:
 
 
 def negotiate(accept: str) -> Format:
-    """The format for an HTTP Accept header: OpenMetrics when it is named, and wanted no
-    less than plain text; the older one for everybody else."""
+    """The format for an HTTP Accept header: OpenMetrics when it is accepted with at least
+    the quality of plain text, else the text format."""
     wanted = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
     for part in accept.split(","):
         kind, *parameters = (word.strip().lower() for word in part.split(";"))

@@ -1,4 +1,4 @@
-"""A view as metric families. Pure, but for what the process says of itself."""
+"""Metric families from a view. Pure, except for the `process_*` metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _process = ProcessCollector(registry=None)
 
 
 def collect(view: View) -> Iterator[Metric]:
-    """Every family that has a sample; docs/monitoring.md says what each is for."""
+    """Every family that has a sample; docs/monitoring.md describes them."""
     families: tuple[Iterable[Metric], ...] = (
         devices.families(view),
         plugin.families(view),

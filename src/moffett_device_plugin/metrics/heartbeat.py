@@ -1,4 +1,4 @@
-"""Which of the daemon's loops still turn."""
+"""Liveness of the daemon's loops."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 
 class Heartbeats:
-    """Each part of the daemon `beat`s as often as its loop turns.
+    """The time of the last heartbeat of each loop.
 
-    `limits` are the parts and for how many seconds each may be silent. One that has
-    not beaten yet is given as long from the start.
+    `limits`: by name, the seconds that may pass between two heartbeats. The time until
+    the first one counts from the construction.
     """
 
     def __init__(
@@ -21,7 +21,7 @@ class Heartbeats:
         self._last = dict.fromkeys(limits, clock())
 
     def expect(self, part: str, within: float) -> None:
-        """Gives a part another limit: its pace was changed."""
+        """Sets a new limit: the interval of the loop was changed."""
         self._limits[part] = within
         self.heartbeat(part)
 
@@ -29,12 +29,12 @@ class Heartbeats:
         self._last[part] = self._clock()
 
     def stalled(self) -> str | None:
-        """Which parts are silent, and for how long; None while all of them turn."""
+        """Which loops have stalled, and for how long; None while all of them run."""
         now = self._clock()
-        silent = {part: now - self._last[part] for part in self._limits}
-        late = [
-            f"{part} has not moved for {silent[part]:.0f} s, and has {limit:g} s"
+        age = {part: now - self._last[part] for part in self._limits}
+        stalled = [
+            f"{part}: last heartbeat {age[part]:.0f} s ago, limit {limit:g} s"
             for part, limit in self._limits.items()
-            if silent[part] > limit
+            if age[part] > limit
         ]
-        return "; ".join(late) or None
+        return "; ".join(stalled) or None

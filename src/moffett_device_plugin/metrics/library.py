@@ -1,9 +1,9 @@
-"""What is used of prometheus_client: its metric families and process metrics.
+"""The parts of prometheus_client that are used: metric families and process metrics.
 
-`import prometheus_client` runs the package's `__init__`, which brings a web server, a
-mail parser and OpenSSL along: 8 MiB on every node for things that never run here. The
-modules below need none of that and cost 0.1 MiB, so they are imported without it. What
-else imports prometheus_client in this process gets all of it, as ever.
+`import prometheus_client` runs the package's `__init__`, which imports a web server, a
+mail parser and OpenSSL: 8 MiB on every node for code that never runs here. The modules
+below need none of that and cost 0.1 MiB, so they are imported without it. Any other
+import of prometheus_client in this process gets the whole package.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from importlib.util import find_spec, module_from_spec
 
 @contextmanager
 def _without_init(package: str) -> Iterator[None]:
-    """Within, `package` is an empty module from which its own modules can be imported.
-    Nothing changes when it was imported already."""
+    """Inside the block, `package` is an empty module whose submodules can be imported.
+    Nothing changes when it was imported before."""
     spec = None if package in sys.modules else find_spec(package)
     if spec is None:
         yield
@@ -40,7 +40,7 @@ with _without_init("prometheus_client"):
     from prometheus_client.process_collector import ProcessCollector
     from prometheus_client.utils import floatToGoString
 
-#: A number as Go writes it: 1.5e+09, +Inf.
+#: A number in the format of Go: 1.5e+09, +Inf.
 go_float: Callable[[float], str] = floatToGoString
 
 __all__ = (

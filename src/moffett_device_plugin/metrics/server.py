@@ -26,24 +26,25 @@ _PLAIN = "text/plain; charset=utf-8"
 _INDEX = """Moffett SPU device plugin
 
 /metrics   for Prometheus
-/healthz   200 while the daemon's loops turn
-/readyz    200 while the kubelet has every resource
+/healthz   200 while the loops of the daemon run
+/readyz    200 while every resource is registered with the kubelet
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may take. `connections`: of all clients together; one more, and the
-    one that has been quiet for longest is closed. `head`: bytes of a request. `patience`:
-    seconds for a request to arrive and for an answer to be read. `idle`: seconds between
-    two requests. `at_once`: how long the event loop may be kept from other work."""
+    """Limits for clients. `connections`: open at the same time; above it, the connection
+    that has been idle for longest is closed. `head`: bytes of a request. `timeout`:
+    seconds to receive a request and to send a response. `idle`: seconds between two
+    requests. `rebind`: seconds between attempts to bind a port that is in use. `render_slice`:
+    seconds of rendering before it yields to the event loop."""
 
     connections: int = 32
     head: int = 8192
-    timeouts: float = 10.0
+    timeout: float = 10.0
     idle: float = 120.0
     rebind: float = 10.0
-    at_once: float = 0.001
+    render_slice: float = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class _Response:
 
 
 class MetricsServer:
-    """Serves what `view` gives at the moment it is asked. `port` is the one listened on,
-    None while there is none."""
+    """Serves the result of `view` at the time of each request. `port` is the TCP port that
+    it listens on, None before that."""
 
     def __init__(
         self,
@@ -67,14 +68,14 @@ class MetricsServer:
     ) -> None:
         self._address = address
         self._view = view
-        self._poll_registers = heartbeats
+        self._heartbeats = heartbeats
         self._limits = limits
-        self._open: dict[asyncio.StreamWriter, None] = {}  # the longest quiet first
-        self._told = ""
+        self._open: dict[asyncio.StreamWriter, None] = {}  # longest idle first
+        self._reported = ""  # the last error in the log: each is logged once
         self.port: Watchable[int | None] = Watchable(None)
 
     async def run(self) -> None:
-        """Until it is cancelled. A port that is taken is tried again and again."""
+        """Until it is cancelled. A port that is in use is tried again every `rebind` seconds."""
         async with asyncio.TaskGroup() as tasks:
 
             def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -87,7 +88,7 @@ class MetricsServer:
             try:
                 await asyncio.Future()
             finally:
-                server.close()  # not waited for: idle clients would have to go first
+                server.close()  # not waited for: idle clients would delay it
 
     async def _bound(self) -> socket.socket:
         while True:
@@ -95,8 +96,8 @@ class MetricsServer:
                 return _bind(self._address)
             except OSError as error:
                 why = error.strerror or str(error)
-                if why != self._told:
-                    self._told = why
+                if why != self._reported:
+                    self._reported = why
                     extra = {"address": self._address, "why": why}
                     log.error("metrics-unavailable", extra=extra)  # noqa: TRY400
             await asyncio.sleep(self._limits.rebind)
@@ -106,26 +107,26 @@ class MetricsServer:
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open[writer] = None
         if len(self._open) > self._limits.connections:
-            # Not this one: whoever holds all the others would keep the kubelet's probe out,
-            # which then ends the pod.
-            quiet = next(iter(self._open))
-            del self._open[quiet]
-            quiet.transport.abort()
-        writer.transport.set_write_buffer_limits(high=0)  # drained is all of it
+            # Not the new one: a client that holds all the others would keep the kubelet's
+            # probe out, and the kubelet would restart the container.
+            idle = next(iter(self._open))
+            del self._open[idle]
+            idle.transport.abort()
+        writer.transport.set_write_buffer_limits(high=0)  # drain() waits until everything is sent
         try:
-            await self._converse(reader, writer)
+            await self._serve(reader, writer)
         except (OSError, TimeoutError):
-            pass  # it went, or was too slow
-        except Exception:  # whatever a client does, it is not the end of the daemon
+            pass  # the client went away, or was too slow
+        except Exception:  # no client may stop the daemon
             log.exception("metrics-client-failed")
         finally:
             self._open.pop(writer, None)
-            # What it has not read by now it never will.
+            # Data that the client did not read within the timeout is dropped.
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
-        wait = self._limits.timeouts
+        wait = self._limits.timeout
         while True:
             method = b""
             try:
@@ -133,24 +134,24 @@ class MetricsServer:
                 if request is None:
                     return
                 method = request.method
-                response = await self._answer(request)
+                response = await self._respond(request)
             except h11.RemoteProtocolError as error:
                 response = _text(error.error_status_hint, f"{error}\n")
             writer.write(_encode(http, method, response))
-            async with asyncio.timeout(self._limits.timeouts):
+            async with asyncio.timeout(self._limits.timeout):
                 await writer.drain()
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return
             http.start_next_cycle()
             wait = self._limits.idle
-            if writer in self._open:  # quiet for the shortest time now
+            if writer in self._open:  # the least idle now
                 self._open[writer] = self._open.pop(writer)
 
     async def _request(
         self, http: h11.Connection, reader: asyncio.StreamReader, wait: float
     ) -> h11.Request | None:
-        """The next whole request; None when the peer is done. Raises RemoteProtocolError,
-        TimeoutError."""
+        """The next complete request; None when the client closed the connection. Raises
+        RemoteProtocolError, TimeoutError."""
         request: h11.Request | None = None
         limit = asyncio.timeout(wait)
         async with limit:
@@ -159,21 +160,21 @@ class MetricsServer:
                 if event is h11.NEED_DATA:
                     data = await reader.read(self._limits.head)
                     http.receive_data(data)
-                    if data and wait != self._limits.timeouts:
-                        wait = self._limits.timeouts
+                    if data and wait != self._limits.timeout:
+                        wait = self._limits.timeout
                         limit.reschedule(asyncio.get_running_loop().time() + wait)
                 elif isinstance(event, h11.Request):
                     request = event
                 elif isinstance(event, h11.Data):
-                    raise h11.RemoteProtocolError("no request here has a body", 413)
+                    raise h11.RemoteProtocolError("a request with a body is not accepted", 413)
                 elif isinstance(event, h11.EndOfMessage):
                     return request
                 else:
                     return None  # the connection is closed
 
-    # -- answers ------------------------------------------------------------------------
+    # -- responses ----------------------------------------------------------------------
 
-    async def _answer(self, request: h11.Request) -> _Response:
+    async def _respond(self, request: h11.Request) -> _Response:
         if request.method not in (b"GET", b"HEAD"):
             return _Response(405, _PLAIN, b"use GET\n", (("Allow", "GET, HEAD"),))
         path = request.target.partition(b"?")[0]
@@ -183,13 +184,13 @@ class MetricsServer:
                     _header(request, b"accept"), "gzip" in _header(request, b"accept-encoding")
                 )
             if path == b"/healthz":
-                return _verdict(self._poll_registers.stalled())
+                return _status(self._heartbeats.stalled())
             if path == b"/readyz":
-                return _verdict(unready(self._view()))
-        except Exception as error:  # a fault of ours must not take the daemon down
+                return _status(unready(self._view()))
+        except Exception as error:  # an error here must not stop the daemon
             why = f"{type(error).__name__}: {error}"
-            if why != self._told:
-                self._told = why
+            if why != self._reported:
+                self._reported = why
                 log.exception("metrics-failed", extra={"path": path.decode("latin-1")})
             return _text(500, f"{why}\n")
         return _text(200, _INDEX) if path == b"/" else _text(404, _INDEX)
@@ -200,26 +201,26 @@ class MetricsServer:
         began = time.perf_counter()
         for piece in render(collect(self._view()), form):
             pieces.append(piece)
-            if time.perf_counter() - began > self._limits.at_once:
+            if time.perf_counter() - began > self._limits.render_slice:
                 await asyncio.sleep(0)  # the kubelet's calls go first
                 began = time.perf_counter()
         body = "".join(pieces).encode()
         if not zipped:
             return _Response(200, CONTENT_TYPES[form], body)
-        # The fastest level makes it a tenth; the best would save little and take long.
+        # Level 1 compresses to a tenth; level 9 saves little more and takes much longer.
         gzip = zlib.compressobj(level=1, wbits=31)
         body = gzip.compress(body) + gzip.flush()
         return _Response(200, CONTENT_TYPES[form], body, (("Content-Encoding", "gzip"),))
 
 
 def _bind(address: Address) -> socket.socket:
-    """Listens, on both families when no host is given and the node has both."""
+    """Binds and listens; on IPv4 and IPv6 when no host is given and the node has both."""
     if not address.host and socket.has_dualstack_ipv6():
         try:
             family = socket.AF_INET6
             return socket.create_server(("", address.port), family=family, dualstack_ipv6=True)
         except OSError:
-            pass  # IPv6 may be compiled in and turned off
+            pass  # IPv6 can be compiled in and turned off
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     return socket.create_server((address.host, address.port), family=family)
 
@@ -228,8 +229,8 @@ def _header(request: h11.Request, wanted: bytes) -> str:
     return ",".join(v.decode("latin-1") for name, v in request.headers if name == wanted)
 
 
-def _verdict(against: str | None) -> _Response:
-    return _text(200, "ok\n") if against is None else _text(503, f"{against}\n")
+def _status(problem: str | None) -> _Response:
+    return _text(200, "ok\n") if problem is None else _text(503, f"{problem}\n")
 
 
 def _text(status: int, text: str) -> _Response:
@@ -237,7 +238,7 @@ def _text(status: int, text: str) -> _Response:
 
 
 def _encode(http: h11.Connection, method: bytes, response: _Response) -> bytes:
-    """The whole response; to HEAD the body's length is told, and the body is not sent."""
+    """The whole response; for HEAD with the length of the body, without the body."""
     headers = [
         ("Content-Type", response.content_type),
         ("Content-Length", str(len(response.body))),

@@ -1,4 +1,4 @@
-"""Everything that the metrics are made from, at one moment."""
+"""The input of the metrics: a consistent view of the daemon at one time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..runtime.counters import Counters
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`registered` tells of each resource's name whether the kubelet listens to us now.
-    `holders` is None when nobody asks the kubelet, `holders_known` whether it answers.
-    `temperature_limit` is that of the rule over-temperature, in C; None when it is off.
-    `version` and `commit` are the plugin's own, as `version.Build` has them.
-    `now` is of the clock that `tally` uses, `wall` the Unix time at that same moment.
+    """`registered`: by resource name, whether it is registered with the kubelet now.
+    `holders` is None when the pod-resources socket is not used; `holders_known` is False
+    while the kubelet does not answer there. `temperature_limit` is that of the rule
+    over-temperature in degrees Celsius, None when the rule is off. `version` and `commit`
+    are those of `version.Build`. `now` is a time of the monotonic clock that the counters
+    use, `wall` the Unix time at the same moment.
     """
 
     state: NodeState
@@ -35,5 +36,5 @@ class View:
 
     def unix_time(self, then: float) -> float:
         """A time of the monotonic clock as Unix time; to a tenth of a second, so that it
-        stays the same from scrape to scrape while the clocks are being corrected."""
+        stays the same from scrape to scrape while NTP adjusts the clock."""
         return round(self.wall - (self.now - then), 1)

@@ -1,1 +1,1 @@
-"""What the daemon is built on and what knows nothing of SPUs."""
+"""Generic parts: logging, errors, inotify, counters. They know nothing of SPUs."""

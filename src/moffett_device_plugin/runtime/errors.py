@@ -1,4 +1,4 @@
-"""The errors that end a command, each one line that says what to do."""
+"""Errors that end a command with one line and a remedy."""
 
 from .sanitize import sanitize
 
@@ -6,7 +6,7 @@ _MAX_SHOWN = 1000
 
 
 class ConfigurationError(Exception):
-    """A wrong setting. The text names the key, the value and the remedy.
+    """An invalid setting. The text has the key, the value and the remedy.
 
     >>> str(ConfigurationError("--log-level", "loud", "use one of debug, info"))
     "--log-level: 'loud' is not valid: use one of debug, info"

@@ -1,7 +1,7 @@
-"""inotify, by way of the C library: three calls and one struct.
+"""inotify through the C library: three calls and one struct.
 
-Python has no inotify of its own, and the libraries for it cost 1.1 to 2.2 MiB
-on every node and a child process at start (docs/decisions/0002-dependencies.md).
+The standard library has no inotify, and packages for it cost 1.1 to 2.2 MiB on every
+node and a child process at start (docs/decisions/0002-dependencies.md).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Mask(IntFlag):
     ONLYDIR = 0x0100_0000
 
 
-#: Any change of a directory's entries, or its own end.
+#: Changes of the entries of a directory, and its own removal.
 ENTRIES = (
     Mask.CREATE | Mask.DELETE | Mask.MOVED_FROM | Mask.MOVED_TO | Mask.DELETE_SELF | Mask.MOVE_SELF
 )
@@ -42,11 +42,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Event:
     watch: int
     mask: Mask
-    name: str  # the entry's, empty for the directory itself
+    name: str  # of the entry; empty for the directory itself
 
 
 class Inotify:
-    """One inotify descriptor, non-blocking. Raises OSError where there is none left."""
+    """One non-blocking inotify descriptor. Raises OSError when the limit is reached."""
 
     def __init__(self) -> None:
         self.fd = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
@@ -59,7 +59,7 @@ class Inotify:
         return _checked(_libc.inotify_add_watch(self.fd, os.fsencode(path), int(mask)), path)
 
     def read(self) -> Iterator[Event]:
-        """The events that have come; none when there are none yet."""
+        """The pending events; may be none."""
         try:
             data = os.read(self.fd, 65_536)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""One event a line: `time=... level=info event=device-found device=...`, or JSON."""
+"""One event per line: `time=... level=info event=device-found device=...`, or JSON."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _PLAIN = re.compile(r"[^\s\"=\\]+")
 
 
 def set_up(form: Format, level: str) -> None:
-    """Sends every record to standard error in this form."""
+    """Logs to standard error in this format, from this level on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # Others' debug messages are about themselves, hpack's one for each header.
+    # hpack logs each header at debug level, asyncio its own internals.
     for name in ("asyncio", "hpack"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Names of threads, processes and call sites are never printed: do not look them up.
+    # Names of threads, processes and call sites are not logged: do not look them up.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # documented: docs.python.org, logging
 
 
 def quiet() -> None:
-    """Prints nothing, for the commands whose own output says it all."""
+    """Logs nothing, for commands that print their result."""
     logging.getLogger(__name__.partition(".")[0]).addHandler(logging.NullHandler())
 
 
 def fields_of(record: logging.LogRecord) -> Iterable[tuple[str, Any]]:
-    """The record as ordered keys and values: when, how bad, what, and its details."""
+    """The fields of a record in order: time, level, event, then its details."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
     yield "time", f"{stamp}.{int(record.msecs):03d}Z"
     yield "level", record.levelname.lower()
@@ -59,7 +59,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def text_value(value: object) -> str:
-    """A value of key=value: quoted when it has to be, and always on one line.
+    """A value of key=value: quoted if necessary, and always on one line.
 
     >>> text_value("two words")
     '"two words"'
@@ -75,7 +75,7 @@ def text_value(value: object) -> str:
 
 
 def _quoted(value: object) -> str:
-    """As JSON, in which nothing moves a terminal's cursor or turns the writing around."""
+    """As JSON without terminal control or bidirectional characters."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     if text.isprintable():
         return text

@@ -1,13 +1,13 @@
-"""Texts of others as people may be shown them. Pure."""
+"""Makes text from outside safe to print. Pure."""
 
 from __future__ import annotations
 
 
 def sanitize(text: str) -> str:
-    r"""The text in one line, and nothing in it that a terminal acts upon: what is not
-    printable is written as an escape.
+    r"""The text in one line without terminal control sequences: characters that are not
+    printable become escapes.
 
-    >>> legible("a\x1b[2J\nb")
+    >>> sanitize("a\x1b[2J\nb")
     'a\\x1b[2J\\nb'
     """
     if text.isprintable():

@@ -1,7 +1,7 @@
-"""Which source runs here: the version, and the commit where a build has written it down.
+"""Version and commit of the running plugin.
 
-`_build.py` is written by the builds of the image and of the distributions, into what they
-build and never into a checkout. Nothing here asks version control.
+The builds of the image and of the distributions write `_build.py` into their result, never
+into a checkout. Git is not called here.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _COMMIT_DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """`commit` is hexadecimal, with `-dirty` behind it if files differed from it; `date` is
-    the commit's, or what SOURCE_DATE_EPOCH said (UTC, 2026-11-24T04:05:06Z). Each is
-    `unknown` where no build has written it down."""
+    """`commit` is hexadecimal, with the suffix `-dirty` if files differed from it. `date` is
+    that of the commit, or SOURCE_DATE_EPOCH (UTC, 2026-11-24T04:05:06Z). Both are
+    `unknown` if the build did not record them."""
 
     version: str
     commit: str = UNKNOWN
     date: str = UNKNOWN
 
     def __str__(self) -> str:
-        """For people: `v0.1.0 (commit 6057eae1c5d0, 2026-11-24T04:05:06Z)`."""
+        """For example `v0.2.0 (commit 6057eae1c5d0, 2026-11-24T04:05:06Z)`."""
         digits, dash, state = self.commit.partition("-")
         date = "" if self.date == UNKNOWN else f", {self.date}"
         return f"v{self.version} (commit {digits[:_COMMIT_DIGITS]}{dash}{state}{date})"
 
 
 def build() -> Build:
-    """Return what the build has written down."""
+    """What the build has recorded."""
     try:
         facts = import_module("moffett_device_plugin._build")
     except ModuleNotFoundError:
