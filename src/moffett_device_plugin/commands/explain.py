@@ -65,7 +65,7 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     pool = _pool(state, configured, kubelet, arguments.resource)
     held = {
         device_id: tuple(dict.fromkeys(f"{h.namespace}/{h.pod}" for h in holders))
-        for device_id, holders in kubelet.units.get(pool.name, {}).items()
+        for device_id, holders in kubelet.by_resource.get(pool.name, {}).items()
     }
     known = [device.id for device in pool.advertised()]
     available = _ids("--available", arguments.available, known)
@@ -118,7 +118,7 @@ def _pool(
     if name is not None and name not in named:
         raise ConfigurationError("--resource", name, f"use one of {', '.join(named)}")
     pool = named[name] if name is not None else pools[0]
-    return mark_conflicts(pool, kubelet.units, DeviceIds(state.snapshot.devices))
+    return mark_conflicts(pool, kubelet.by_resource, DeviceIds(state.snapshot.devices))
 
 
 def _size(text: str) -> int:
