@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
-from moffett_device_plugin.kubernetes.http import NoAnswerError, Response
+from moffett_device_plugin.kubernetes.http import NoResponseError, Response
 from moffett_device_plugin.kubernetes.settings import ApiSettings
 
 #: Who writes and who reads, by method; a watch is counted for itself.
@@ -43,18 +43,18 @@ class Server:
         self._slots = asyncio.Semaphore(self.at_once)
 
     async def connect(self) -> None:
-        """TCP and TLS: two turns of 0.5 ms. Raises NoAnswerError."""
+        """TCP and TLS: two turns of 0.5 ms. Raises NoResponseError."""
         await asyncio.sleep(0.001)
         if not self.up:
             self.failed += 1
-            raise NoAnswerError("os-111", "Connection refused", untouched=True)
+            raise NoResponseError("os-111", "Connection refused", untouched=True)
         self.handshakes[self._second()] += 1
 
     async def answer(self, method: str, target: str, node: str) -> Response:
-        """Raises NoAnswerError."""
+        """Raises NoResponseError."""
         if not self.up:
             self.failed += 1
-            raise NoAnswerError("closed", "the server closed the connection")
+            raise NoResponseError("closed", "the server closed the connection")
         what = _what(method, target)
         self.requests[what] += 1
         self.per_second[self._second()] += 1
@@ -149,7 +149,7 @@ class Connection:
         finally:
             server.open_watches -= 1
         if not server.up:
-            raise NoAnswerError("closed", "the server closed the connection")
+            raise NoResponseError("closed", "the server closed the connection")
         if self._body:
             yield self._body
 
