@@ -47,7 +47,7 @@ class Server:
         await asyncio.sleep(0.001)
         if not self.up:
             self.failed += 1
-            raise NoResponseError("os-111", "Connection refused", untouched=True)
+            raise NoResponseError("os-111", "Connection refused", nothing_received=True)
         self.handshakes[self._second()] += 1
 
     async def answer(self, method: str, target: str, node: str) -> Response:
