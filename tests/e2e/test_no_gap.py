@@ -92,16 +92,25 @@ def a_stream_of_pods(cluster: Cluster) -> Iterator[list[str]]:
 
 @pytest.fixture
 def surging(cluster: Cluster, plugin: Plugin) -> Iterator[Plugin]:
-    """The manual's DaemonSet, rolled with the new pod first.
-
-    A pod counts as ready when its container runs, a moment before the plugin in it has
-    registered: `minReadySeconds` keeps the old one until then.
-    """
+    """The manual's DaemonSet, rolled with the new pod first; that is ready, and the old one
+    goes, when the kubelet has its devices. Without a probe a pod is ready as soon as its
+    container runs."""
     if cluster.minor < (1, 22):
         pytest.skip("a DaemonSet has maxSurge from Kubernetes 1.22 on")
-    rolling = {"maxSurge": 1, "maxUnavailable": 0}
-    patch = {"spec": {"minReadySeconds": 2, "updateStrategy": {"rollingUpdate": rolling}}}
+    container = {
+        "name": "moffett-device-plugin-ctr",
+        "env": [{"name": "SPU_METRICS_ADDRESS", "value": ":9400"}],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 9400}, "periodSeconds": 1},
+    }
+    patch = {
+        "spec": {
+            "updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"spec": {"containers": [container]}},
+        }
+    }
+    old = plugin.pod()
     cluster.kubectl("-n", NAMESPACE, "patch", "daemonset", DAEMONSET, "-p", json.dumps(patch))
+    wait_for_replacement(cluster, plugin, old)
     yield plugin
     delete_stream(cluster)
 
@@ -117,6 +126,10 @@ def roll(cluster: Cluster, plugin: Plugin) -> None:
     """Replace the plugin's pod by another of the same kind."""
     old = plugin.pod()
     cluster.kubectl("-n", NAMESPACE, "rollout", "restart", "daemonset", DAEMONSET)
+    wait_for_replacement(cluster, plugin, old)
+
+
+def wait_for_replacement(cluster: Cluster, plugin: Plugin, old: str) -> None:
     wait_for("the new plugin pod", lambda: plugin.pods() not in ([], [old]), seconds=60)
     wait_for("the old plugin pod to go", lambda: old not in plugin.pods(), seconds=60)
     wait_for_plugin_processes(cluster, 1)
