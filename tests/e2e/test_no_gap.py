@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import statistics
 import threading
@@ -26,6 +27,7 @@ from cluster.shell import wait_for
 DAEMONSET = "moffett-device-plugin-daemonset"
 PODS = "/api/v1/namespaces/default/pods"
 CREATION_SECONDS = 0.1
+ROLLS = 5
 
 Measured = Callable[[str], None]
 
@@ -90,47 +92,102 @@ def a_stream_of_pods(cluster: Cluster) -> Iterator[list[str]]:
 
 @pytest.fixture
 def surging(cluster: Cluster, plugin: Plugin) -> Iterator[Plugin]:
-    """The manual's DaemonSet, rolled with the new pod first.
-
-    A pod counts as ready when its container runs, a moment before the plugin in it has
-    registered: `minReadySeconds` keeps the old one until then.
-    """
+    """The manual's DaemonSet, rolled with the new pod first; that is ready, and the old one
+    goes, when the kubelet has its devices. Without a probe a pod is ready as soon as its
+    container runs."""
     if cluster.minor < (1, 22):
         pytest.skip("a DaemonSet has maxSurge from Kubernetes 1.22 on")
-    rolling = {"maxSurge": 1, "maxUnavailable": 0}
-    patch = {"spec": {"minReadySeconds": 2, "updateStrategy": {"rollingUpdate": rolling}}}
+    container = {
+        "name": "moffett-device-plugin-ctr",
+        "env": [{"name": "SPU_METRICS_ADDRESS", "value": ":9400"}],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 9400}, "periodSeconds": 1},
+    }
+    patch = {
+        "spec": {
+            "updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"spec": {"containers": [container]}},
+        }
+    }
+    old = plugin.pod()
     cluster.kubectl("-n", NAMESPACE, "patch", "daemonset", DAEMONSET, "-p", json.dumps(patch))
+    wait_for_replacement(cluster, plugin, old)
     yield plugin
-    cluster.kubectl("delete", "pod", "-l", "stream=passing", "--force", "--grace-period=0")
+    delete_stream(cluster)
 
 
-def test_no_pod_fails_while_the_plugin_is_rolled(
-    cluster: Cluster, surging: Plugin, measured: Measured
-) -> None:
-    old = surging.pod()
-    began = time.monotonic()
-    with AllocatableWatch(cluster) as watch, a_stream_of_pods(cluster) as names:
-        wait_for("the first pods", lambda: len(names) > 3, seconds=30)
-        restart = ("-n", NAMESPACE, "rollout", "restart", "daemonset", DAEMONSET)
-        cluster.kubectl(*restart)
-        wait_for("the new plugin pod", lambda: surging.pods() not in ([], [old]), seconds=60)
-        wait_for("the old plugin pod to go", lambda: old not in surging.pods(), seconds=60)
-        wait_for_plugin_processes(cluster, 1)
-        wait_for_status_posts(cluster, 3)
-    watch_low = min(watch.seen)
-    rolled = time.monotonic() - began
+def delete_stream(cluster: Cluster, selector: str = "") -> None:
+    """Delete the stream's pods by one request: there are hundreds."""
+    with api.connected(cluster) as connection:
+        path = f"{PODS}?labelSelector=stream%3Dpassing{selector}"
+        connection.request("DELETE", path, {"gracePeriodSeconds": 0})
 
-    def ended() -> list[Object]:
+
+def roll(cluster: Cluster, plugin: Plugin) -> None:
+    """Replace the plugin's pod by another of the same kind."""
+    old = plugin.pod()
+    cluster.kubectl("-n", NAMESPACE, "rollout", "restart", "daemonset", DAEMONSET)
+    wait_for_replacement(cluster, plugin, old)
+
+
+def wait_for_replacement(cluster: Cluster, plugin: Plugin, old: str) -> None:
+    wait_for("the new plugin pod", lambda: plugin.pods() not in ([], [old]), seconds=60)
+    wait_for("the old plugin pod to go", lambda: old not in plugin.pods(), seconds=60)
+    wait_for_plugin_processes(cluster, 1)
+
+
+def ended(cluster: Cluster) -> list[Object]:
+    """Return the stream's pods that were placed, when all of them have ended.
+
+    More are made than the devices are enough for; those that still wait for one when the
+    stream ends have nothing to show.
+    """
+    delete_stream(cluster, "&fieldSelector=spec.nodeName%3D")
+
+    def placed() -> list[Object]:
         pods = cluster.find("pods", selector="stream=passing")
         return pods if all(p["status"]["phase"] in ("Succeeded", "Failed") for p in pods) else []
 
-    pods = wait_for("every pod to have ended", ended, seconds=300)
-    assert len(pods) == len(names)
+    return wait_for("every pod to have ended", placed, seconds=300)
+
+
+def milliseconds_without_a_plugin(log: str) -> list[float]:
+    """Return how long the kubelet had nobody to allocate devices, each time, by its own log."""
+    listed = klog.moments(log, "State pushed for device plugin")
+    return [
+        1000 * min((other - moment for other in listed if other > moment), default=math.inf)
+        for moment in klog.moments(log, "Mark all resources Unhealthy for resource")
+    ]
+
+
+def test_no_pod_fails_while_the_plugin_is_rolled(
+    cluster: Cluster, surging: Plugin, measured: Measured, request: pytest.FixtureRequest
+) -> None:
+    log = cluster.services.log("kubelet")
+    before = log.stat().st_size
+    began = time.monotonic()
+    with AllocatableWatch(cluster) as watch, a_stream_of_pods(cluster) as names:
+        wait_for("the first pods", lambda: len(names) > 3, seconds=30)
+        for _ in range(ROLLS):
+            roll(cluster, surging)
+        wait_for_status_posts(cluster, 3)
+        lowest = min(watch.seen)
+    rolled = time.monotonic() - began
+    gaps = milliseconds_without_a_plugin(log.read_bytes()[before:].decode(errors="replace"))
+    pods = ended(cluster)
     failed = {
         pod["metadata"]["name"]: (pod["status"].get("reason"), pod["status"].get("message"))
         for pod in pods
         if pod["status"]["phase"] == "Failed"
     }
-    measured(f"a roll of {rolled:.1f} s: {len(pods)} pods created, {len(failed)} failed")
+    measured(
+        f"{ROLLS} rolls on Kubernetes {cluster.programs.version}, {rolled:.0f} s: {len(names)} pods"
+        f" created, {len(pods)} placed, {len(failed)} failed, lowest count {lowest};"
+        f" {len(gaps)} times without a plugin" + (f", {max(gaps):.1f} ms at most" if gaps else "")
+    )
+    if (1, 25) <= cluster.minor < (1, 37):
+        reason = "when the older plugin's stream ends, the kubelet hangs up on the newer one"
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
+    # Whether a pod comes in just these milliseconds is chance; that they are there is not.
+    assert not gaps, f"the kubelet had no plugin for {gaps} ms"
     assert not failed
-    assert watch_low == 6, "the count dropped during the roll"
+    assert lowest == 6, "the count dropped"

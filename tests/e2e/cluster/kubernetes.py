@@ -10,7 +10,15 @@ from . import from_debian, from_modules, packages
 from .programs import Programs
 from .shell import output
 
-__all__ = ["BETWEEN", "RELEASES", "WHERE_THEY_DIFFER", "Programs", "ensure_programs", "versions"]
+__all__ = [
+    "BETWEEN",
+    "RELEASES",
+    "SETS",
+    "WHERE_THEY_DIFFER",
+    "Programs",
+    "ensure_programs",
+    "versions",
+]
 
 _BUILDERS: dict[str, Callable[[], Programs]] = {
     "1.20": from_debian.ensure,
@@ -21,6 +29,7 @@ _BUILDERS: dict[str, Callable[[], Programs]] = {
 RELEASES = tuple(_BUILDERS)
 #: These two run only the tests where kubelets differ, unless others are named.
 BETWEEN = ("1.30", "1.36")
+SETS = {"ends": tuple(name for name in RELEASES if name not in BETWEEN), "all": RELEASES}
 WHERE_THEY_DIFFER = (
     "test_cdi.py",
     "test_chart.py",
