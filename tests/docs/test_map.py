@@ -30,7 +30,7 @@ def test_every_part_of_the_package_has_a_line_in_the_order_of_the_layers(page: s
     parts = {
         path.stem
         for path in PACKAGE.iterdir()
-        if (path.is_dir() or path.suffix == ".py")
+        if (any(path.glob("*.py")) or path.suffix == ".py")
         and path.name not in ("__init__.py", "__pycache__", "_build.py")
     }
     assert set(lines) == parts

@@ -63,10 +63,11 @@ async def test_a_failed_device_is_unhealthy_and_recovers_by_itself(
 async def test_a_chip_that_fails_between_list_and_allocate_is_refused(short_dir: Path) -> None:
     async with running(short_dir) as it:
         node = simulated("1xS4")
-        it.start_plugin(node)
+        daemon = it.start_plugin(node)
         await it.allocatable(1)
+        version = daemon.monitor.state.version
         node.set(node.faults.with_fault(node.layout.chips[0].bus_id, "config"))
-        await asyncio.sleep(0)  # the kubelet has not been told yet, or just now
+        await within(daemon.monitor.state.after(version))  # the kubelet may not have the list yet
         with pytest.raises(AdmissionError, match=r"unhealthy: config-unreadable|Available: 0"):
             await it.kubelet.admit("late", RESOURCE, 1)
 

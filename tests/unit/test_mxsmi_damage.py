@@ -214,6 +214,14 @@ def test_no_stray_separators_make_a_device_unhealthy(chance: random.Random, dama
     assert healthy_after(TEXTS[damage]("\n".join(rows) + "\n"))
 
 
+def test_a_stray_separator_in_the_header_moves_no_value_to_another_column() -> None:
+    header, *rows = text_of(TABLE).splitlines(keepends=True)
+    rows[1] = rows[1].replace("20480 MiB", "20,480 MiB")
+    text = (header + "".join(rows)).replace("power.draw", "powe, r.draw").replace(" C", "")
+    assert healthy_after(text.replace(" MiB", ""))
+    assert adds_nothing(text.replace(" MiB", ""))
+
+
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_no_lost_or_garbled_line_makes_a_device_unhealthy_at_once(data: st.DataObject) -> None:

@@ -40,6 +40,10 @@ OPTIONAL_GROUPS = (
     ),
 )
 ALL_FIELDS = CORE_FIELDS + tuple(field for group in OPTIONAL_GROUPS for field in group)
+#: Columns that mx-smi has and nobody here asks for.
+_OTHER_FIELDS = frozenset(
+    {"timestamp", "pci.bus", "pci.device", "pci.domain", "pci.device_id", "pci.sub_device_id"}
+)
 
 _TELEMETRY: dict[str, tuple[str, type[int] | type[float]]] = {
     "memory.total": ("memory_total_mib", int),
@@ -172,6 +176,11 @@ class _Table:
         self._rows[bus_id] = row
 
     def report(self, *, complete: bool) -> SmiReport:
+        strange = set(self.columns or ()) - _OTHER_FIELDS.union(ALL_FIELDS)
+        if strange and self._bad:
+            # A stray separator in the header makes a column that is none: where rows have
+            # another number of cells, nothing shows which value belongs to which column.
+            self._rows = {bus_id: {} for bus_id in self._rows}
         counts = {number_of(row.get("count")) for row in self._rows.values()} - {None}
         if len(counts) == 1:
             complete = float(len(self._rows)) in counts
