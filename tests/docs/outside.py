@@ -36,6 +36,7 @@ WHY = {
 SLOW = (
     ".ci/run", "bench", "deploy/image/build", "run", "tests/deploy/run", "tests/e2e/run", "tests/vm/run",
     "tests/faults/run", "tests/fuzz/run", "tests/monitoring/run", "tests/security/run",
+    "tests/vm/run",
     "tools/build-dist", "tools/docs", "tools/list-licences", "tools/lock", "tools/reference",
     "tools/generate-api",
 )  # fmt: skip

@@ -85,6 +85,9 @@ class FakeHost:
         folder = self.sys / "class" / node_class
         folder.mkdir(parents=True, exist_ok=True)
         (path / "subsystem").symlink_to(os.path.relpath(folder, path))
+        (folder / path.name).symlink_to(os.path.relpath(path, folder))
+        if parent != self.sys / "devices/virtual":
+            (path / "device").symlink_to(os.path.relpath(parent, path))
         major, minor = 240 if "moffett" in node_class else 241, self._minor
         number = f"{major}:{minor}"
         self._minor += 1
@@ -103,6 +106,9 @@ class FakeHost:
         path = link.resolve()
         link.unlink()
         shutil.rmtree(path)
+        for node in (*self.sys.glob("dev/char/*"), *self.sys.glob("class/*/*")):
+            if not node.exists():
+                node.unlink()
 
     def s30(self, first_bus: int, numa: int = 0, bridge: str = "pci0000:33") -> list[str]:
         """A card of three chips behind its own switch; gives their bus ids."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,12 @@ class GuestCluster(Cluster):
 
     def _wait(self, what: str, condition: Any) -> None:
         wait_for(what, condition, seconds=SECONDS, every=0.5, describe=self.describe_services)
+
+    def kubectl(
+        self, *arguments: str | Path, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl."""
+        return run(self.kubectl_command(*arguments), stdin=stdin, check=check, timeout=SECONDS)
 
 
 @contextmanager

@@ -49,7 +49,10 @@ def running_plugin(
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield Plugin(process, log_file, time.monotonic())
-        assert process.poll() is None, f"it ended by itself:\n{log_file.read_text()}"
+        assert process.poll() is None, f"it ended by itself, exit {process.returncode}"
+    except BaseException:
+        print(f"the plugin's log:\n{log_file.read_text()}")
+        raise
     finally:
         process.send_signal(signal.SIGTERM)
         try:
