@@ -34,7 +34,7 @@ WHY = {
 }
 #: Of the project's own programs, those that take minutes or install something.
 SLOW = (
-    ".ci/run", "bench", "deploy/image/build", "run", "tests/deploy/run", "tests/e2e/run", "tests/vm/run",
+    ".ci/run", "bench", "deploy/image/build", "run", "tests/deploy/run", "tests/e2e/run",
     "tests/faults/run", "tests/fuzz/run", "tests/monitoring/run", "tests/security/run",
     "tests/vm/run",
     "tools/build-dist", "tools/docs", "tools/list-licences", "tools/lock", "tools/reference",

@@ -40,10 +40,10 @@ OPTIONAL_GROUPS = (
     ),
 )
 ALL_FIELDS = CORE_FIELDS + tuple(field for group in OPTIONAL_GROUPS for field in group)
-#: Columns that mx-smi has and nobody here asks for.
-_OTHER_FIELDS = frozenset(
-    {"timestamp", "pci.bus", "pci.device", "pci.domain", "pci.device_id", "pci.sub_device_id"}
-)
+#: All columns that mx-smi has.
+_KNOWN_FIELDS = frozenset(ALL_FIELDS) | {
+    "timestamp", "pci.bus", "pci.device", "pci.domain", "pci.device_id", "pci.sub_device_id"
+}  # fmt: skip
 
 _TELEMETRY: dict[str, tuple[str, type[int] | type[float]]] = {
     "memory.total": ("memory_total_mib", int),
@@ -176,15 +176,19 @@ class _Table:
         self._rows[bus_id] = row
 
     def report(self, *, complete: bool) -> SmiReport:
-        strange = set(self.columns or ()) - _OTHER_FIELDS.union(ALL_FIELDS)
-        if strange and self._bad:
-            # A stray separator in the header makes a column that is none: where rows have
-            # another number of cells, nothing shows which value belongs to which column.
+        if _strange(self.columns or ()) and self._bad:
+            # A stray separator in the header makes a column that is none: where rows do not
+            # fit it, nothing shows which value belongs to which column.
             self._rows = {bus_id: {} for bus_id in self._rows}
         counts = {number_of(row.get("count")) for row in self._rows.values()} - {None}
         if len(counts) == 1:
             complete = float(len(self._rows)) in counts
         return _report(self._rows, self._bad, complete=complete and not self._nameless)
+
+
+def _strange(columns: Sequence[str]) -> bool:
+    """Whether a column is there that mx-smi is not known to have."""
+    return not _KNOWN_FIELDS.issuperset(columns)
 
 
 def _column(cell: str) -> str:
@@ -234,7 +238,7 @@ def _read_row(line: str, columns: Sequence[str], separator: str) -> tuple[Row, b
     if extra == 0:
         row = {name: _unquoted(cell) for name, cell in zip(columns, cells, strict=True)}
         if sysfs_bus_id(row["pci.bus_id"]) is not None:
-            return row, True
+            return row, not _strange(columns) or all(map(_plausible, row, row.values()))
     ways: list[Row] = []
     if extra > 0 and len(cells) <= _MAX_CELLS:
         for place, joined in enumerate(columns):
