@@ -159,6 +159,11 @@ def podman(tmp_path: Path) -> Iterator[Podman]:
         (rootfs / "bin" / applet).symlink_to("busybox")
     fake.make()
     os.mknod(fake.dev / CONTROL, 0o20600, os.makedev(major, 200))
+    device = root / "sys/devices/virtual/spu-e2e" / CONTROL
+    device.mkdir(parents=True)
+    (device / "dev").write_text(f"{major}:200\n")
+    (device / "uevent").write_text(f"MAJOR={major}\nMINOR=200\nDEVNAME={CONTROL}\n")
+    (root / f"sys/dev/char/{major}:200").symlink_to(device)
     running = Podman(tmp_path, fake)
     running.write_spec()
     try:
