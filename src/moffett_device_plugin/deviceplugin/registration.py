@@ -153,8 +153,10 @@ class CloseOlder:
 
 Action = Wait | Bind | Register | ClearClient | CloseOlder
 
-#: Older sockets that stay open: to close one takes two more registrations.
-KEPT = 1
+#: Older sockets that stay open. To close one takes two more registrations; and a kubelet from
+#: 1.37 on, when a connection ends, takes any of the others for its calls: until it has taken
+#: another, a call to one that was just closed fails its pod.
+KEPT = 2
 
 
 def decide(state: State, now: float, timeouts: RegistrationTimeouts) -> Action:
@@ -187,7 +189,7 @@ def _hand_over(state: State, now: float, timeouts: RegistrationTimeouts) -> Acti
     departed_by = state.cleared_at + timeouts.departure
     if now_is.leaving and now < departed_by:
         return Wait(departed_by)
-    if now_is.older:
+    if now_is.older > KEPT:
         return CloseOlder()
     settled = state.quiet_since + timeouts.settle
     return Register() if now >= settled else Wait(settled)
