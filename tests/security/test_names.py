@@ -271,8 +271,7 @@ def test_a_terminal_is_told_nothing_by_names(
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "400"}
     done = subprocess.run(
         [sys.executable, "-m", "moffett_device_plugin", *command]
-        + ["--host-root", str(host.root)]
-        + (["--kubelet-dir", str(short_dir)] if command[0] == "doctor" else []),
+        + ["--host-root", str(host.root), "--kubelet-dir", str(short_dir)],
         capture_output=True, env=environment, timeout=60, check=False,
     )  # fmt: skip
     told = done.stdout.decode() + done.stderr.decode()
