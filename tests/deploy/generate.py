@@ -99,13 +99,28 @@ def try_it() -> str:
     return f"{manifest(title, values)}---\n{pod}"
 
 
+_SCALAR = ["string", "number", "boolean"]
+_ANY_SCALAR = [
+    {"type": _SCALAR},
+    {"type": "array", "items": {"type": _SCALAR}},
+    {"enum": [None, ""]},
+]
+
+
 def with_configuration(text: str) -> str:
     """The chart's schema, with the configuration file's in it and the health rules that there
     are. The file's `version` may be left out of the values: the chart writes it."""
     configuration = json.loads((ROOT / "docs" / "config.schema.json").read_text())
     for key in ("$schema", "title", "required"):
         configuration.pop(key, None)
-    line = f'"$defs": {{"configuration": {json.dumps(configuration)}}},'
+    text_only = json.dumps({"anyOf": _ANY_SCALAR})[1:-1].replace(json.dumps(_SCALAR), '"string"')
+    # Helm rounds a long number before the plugin sees it.
+    definition = re.sub(
+        f'("serial": {{){re.escape(json.dumps({"anyOf": _ANY_SCALAR})[1:-1])}',
+        lambda found: found[1] + text_only,
+        json.dumps(configuration),
+    )
+    line = f'"$defs": {{"configuration": {definition}}},'
     text = re.sub(r'^  "\$defs": .*,$', lambda _: f"  {line}", text, count=1, flags=re.MULTILINE)
     rules = {
         "type": ["object", "null"],
