@@ -270,7 +270,8 @@ def test_a_terminal_is_told_nothing_by_names(
     host.smi_table(*table(host.s30(0x34)), columns=COLUMNS)
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "400"}
     done = subprocess.run(
-        [sys.executable, "-m", "moffett_device_plugin", *command, "--host-root", str(host.root), "--kubelet-dir", str(short_dir)],
+        [sys.executable, "-m", "moffett_device_plugin", *command,
+         "--host-root", str(host.root), "--kubelet-dir", str(short_dir)],
         capture_output=True, env=environment, timeout=60, check=False,
     )  # fmt: skip
     told = done.stdout.decode() + done.stderr.decode()
