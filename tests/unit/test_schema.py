@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +60,6 @@ def of(node: Node) -> st.SearchStrategy[Any]:
 documents = of(ROOT).map(lambda document: {**(document or {}), "version": "v1"})
 
 
-@pytest.mark.xfail(reason="sharing.rename of a resource that is not shared is not read")
 @settings(max_examples=600, deadline=None)
 @given(documents)
 def test_the_schema_accepts_what_the_program_accepts(document: dict[str, Any]) -> None:

@@ -176,7 +176,7 @@ def _resource(given: Callable[[Option], RawValue], item: Item | None) -> Resourc
     name_text = texts["name"][1]
     name = value("name") if name_text.text else DEFAULT_RESOURCE
     sharing = _sharing(value, texts)
-    rename = sharing.shared and value("sharing.rename")
+    rename = value("sharing.rename") and sharing.shared  # read first: a wrong value is an error
     granularity = value("granularity")
     unnamed = Resource(
         None, name.partition("/")[0], granularity,
