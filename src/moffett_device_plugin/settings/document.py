@@ -74,7 +74,7 @@ def parse(text: str, file: str) -> Section:
         return value
     if value == Scalar("", value.line):
         return NOTHING
-    raise ConfigurationError(f"{file}:{value.line}", _shown(value), "use a mapping: version: v1")
+    raise ConfigurationError(f"{file}:{value.line}", shown(value), "use a mapping: version: v1")
 
 
 class _TooMuchError(Exception):
@@ -99,7 +99,8 @@ def _has(text: str, line: int) -> bool:
     return line < len(text.splitlines())
 
 
-def _shown(value: Value) -> str:
+def shown(value: Value) -> str:
+    """For messages: the text of a scalar, else what it is."""
     match value:
         case Scalar(text=text):
             return text

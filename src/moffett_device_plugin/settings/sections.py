@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import chain, combinations, islice
 
 from ..runtime.errors import ConfigurationError
-from .document import Scalar, Section, Sequence, Value
+from .document import Scalar, Section, Sequence, Value, shown
 from .options import RENAMED_KEYS, Option, RawValue
 from .tree import (
     ROOT,
@@ -225,7 +225,7 @@ def _check(value: Value, node: Node, file: str, path: str) -> None:
             for number, item in enumerate(value.items):
                 if not isinstance(item, Section):
                     key = f"{file}:{item.line}: {path}[{number}]"
-                    raise ConfigurationError(key, _shown(item), _form(each))
+                    raise ConfigurationError(key, shown(item), _form(each))
                 _check(item, each, file, f"{path}[{number}]")
         case Texts(), Scalar():
             pass
@@ -235,7 +235,7 @@ def _check(value: Value, node: Node, file: str, path: str) -> None:
             for key, entry in value.entries.items():
                 if not isinstance(entry, Scalar):
                     at = f"{file}:{entry.line}: {path}.{key}"
-                    raise ConfigurationError(at, _shown(entry), "use a text")
+                    raise ConfigurationError(at, shown(entry), "use a text")
         case Constant(value=constant), Scalar(text=text):
             if text != constant:
                 raise ConfigurationError(where, text, f"use {constant}")
@@ -245,14 +245,14 @@ def _check(value: Value, node: Node, file: str, path: str) -> None:
             elif isinstance(value, Scalar) and takes_list(option):
                 _check_item(value, where)
         case _:
-            raise ConfigurationError(where, _shown(value), _form(node))
+            raise ConfigurationError(where, shown(value), _form(node))
 
 
 def _check_scalars(value: Sequence, file: str, path: str) -> None:
     for number, item in enumerate(value.items):
         key = f"{file}:{item.line}: {path}[{number}]"
         if not isinstance(item, Scalar):
-            raise ConfigurationError(key, _shown(item), "use a single value")
+            raise ConfigurationError(key, shown(item), "use a single value")
         _check_item(item, key)
 
 
@@ -298,16 +298,6 @@ def _place_of(key: str, node: Node, path: str) -> str | None:
                 if found is not None:
                     return found
     return None
-
-
-def _shown(value: Value) -> str:
-    match value:
-        case Scalar(text=text):
-            return text
-        case Sequence():
-            return "a list"
-        case _:
-            return "a mapping"
 
 
 def _form(node: Node) -> str:
