@@ -61,7 +61,25 @@ def keys_of_schema(schema: dict[str, Any], prefix: str = "") -> set[str]:
 def test_every_setting_of_the_file_can_be_given_inline() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     file = json.loads((ROOT / "docs" / "config.schema.json").read_text())
-    assert schema["$defs"]["configuration"]["properties"] == file["properties"]
+    settings = settings_of(file)
+    assert settings_of(schema["$defs"]["configuration"]) == settings
+    assert "nodes.resources.select.serial" in settings
+
+
+def settings_of(schema: Any, prefix: str = "") -> set[str]:
+    """The dotted name of each setting that a schema describes, at any depth."""
+    if isinstance(schema, list):
+        return set().union(*(settings_of(each, prefix) for each in schema))
+    if not isinstance(schema, dict):
+        return set()
+    found = set()
+    for key, value in schema.items():
+        if key == "properties":
+            for name, described in value.items():
+                found |= {prefix + name} | settings_of(described, f"{prefix}{name}.")
+        else:
+            found |= settings_of(value, prefix)
+    return found
 
 
 def test_the_chart_is_of_the_plugins_version() -> None:
