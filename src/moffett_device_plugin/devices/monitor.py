@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..hardware import Hardware, Look, SmiError
 from ..hardware.reader import OverdueError, Reader
@@ -76,7 +76,7 @@ class Monitor:
         self._reader = Reader()
         self._looking = asyncio.Lock()
         self._looks_begun = 0
-        self._registers: object = None
+        self._rescan_due = asyncio.Event()
         self._overdue: dict[str | None, asyncio.Future[None]] = {}  # by the function's bus ID
         self._shown_overdue: frozenset[str] = frozenset()
         self._blind = False
@@ -92,7 +92,7 @@ class Monitor:
             await self.rescan()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow_events())
-                tasks.create_task(self._poll_registers())
+                tasks.create_task(self._rescan_when_due())
                 tasks.create_task(self._poll_smi())
                 tasks.create_task(self._reevaluate())
                 tasks.create_task(self._settle_anyway())
@@ -111,20 +111,24 @@ class Monitor:
             await self._scan()
 
     async def _scan(self) -> None:
-        self._registers = object()  # unlike anything, until a look has succeeded
         if None in self._overdue:
-            return
+            return  # its end makes a rescan due
         try:
-            scan, sola = await self._read(self._scan_in_thread)
-        except OverdueError:
+            look = Look(skip=self._stuck)
+            scan, sola = await self._reader.read(
+                self._scan_in_thread, look, self._intervals.deadline
+            )
+        except OverdueError as error:
+            self._note_overdue(error)
             if None not in self._overdue:
                 await self._scan()  # without the function that does not respond
             return
         except OSError as error:
             self._log_blind(error.strerror)
+            self._poll_registers(None)
             return
         self._log_blind(None)
-        self._registers = scan.registers
+        self._poll_registers(scan.registers)
         before = self._snapshot
         self._shown_overdue = self._stuck
         after = observe_bus(before, scan, sola, self._shown_overdue, self._clock())
@@ -136,21 +140,31 @@ class Monitor:
     def _scan_in_thread(self, look: Look) -> tuple[BusScan, str | None]:
         return self._hardware.scan(look), self._hardware.sola_version()
 
-    async def _read(self, call: Callable[[Look], Any]) -> Any:
-        """Raises OverdueError, after it has been noted which device does not respond."""
-        look = Look(skip=self._stuck)
-        try:
-            return await self._reader.read(call, look, self._intervals.deadline)
-        except OverdueError as error:
-            # A second read of the same function that hangs is not about the function.
-            bus_id = None if error.reading in look.skip else error.reading
-            self._overdue[bus_id] = error.ended
-            error.ended.add_done_callback(lambda _: self._overdue.pop(bus_id, None))
-            if bus_id is None:
-                self._log_blind(f"no end after {self._intervals.deadline:g} s")
-            else:
-                self._publish(observe_overdue(self._snapshot, self._stuck))
-            raise
+    def _poll_registers(self, expected: object) -> None:
+        """A rescan becomes due when they are no longer as `expected`."""
+        self._reader.poll(
+            self._hardware.registers,
+            self._stuck,
+            expected,
+            self._intervals.registers,
+            self._rescan_due.set,
+        )
+
+    def _note_overdue(self, error: OverdueError) -> None:
+        """Notes which device does not respond, until it does."""
+        # A second read of the same function that hangs is not about the function.
+        bus_id = None if error.reading in self._stuck else error.reading
+
+        def ended(_: object) -> None:
+            self._overdue.pop(bus_id, None)
+            self._rescan_due.set()
+
+        self._overdue[bus_id] = error.ended
+        error.ended.add_done_callback(ended)
+        if bus_id is None:
+            self._log_blind(f"no end after {self._intervals.deadline:g} s")
+        else:
+            self._publish(observe_overdue(self._snapshot, self._stuck))
 
     @property
     def _stuck(self) -> frozenset[str]:
@@ -200,33 +214,29 @@ class Monitor:
             self._events_seen += 1
             await self.rescan()
 
-    async def _poll_registers(self) -> None:
-        since_scan = 0.0
+    async def _rescan_when_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        scanned = loop.time()
         while True:
-            await asyncio.sleep(self._intervals.registers)
-            self.heartbeat("bus")
-            since_scan += self._intervals.registers
             scan_after = (
                 self._intervals.without_events if self._events_missed else self._intervals.full_scan
             )
-            if since_scan >= scan_after or await self._registers_changed():
-                since_scan = 0.0
+            wait = min(self._intervals.deadline / 2, scan_after)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._rescan_due.wait()
+            self.heartbeat("bus")
+            if not self._looking.locked() and (
+                error := self._reader.overdue(self._intervals.deadline)
+            ):
+                self._note_overdue(error)
+                self._rescan_due.set()
+            if self._rescan_due.is_set() or loop.time() - scanned >= scan_after:
+                scanned = loop.time()
+                self._rescan_due.clear()
                 events, before = self._events_seen, self._snapshot
                 await self.rescan()
                 await self._check_events(before, events)
-
-    async def _registers_changed(self) -> bool:
-        """Whether they differ from those of the last scan, or could not be read."""
-        if None in self._overdue:
-            return False
-        async with self._looking:
-            if self._stuck != self._shown_overdue:
-                return True
-            try:
-                now = await self._read(self._hardware.registers)
-            except OverdueError:
-                return True
-            return bool(now != self._registers)
 
     async def _check_events(self, before: Snapshot, events: int) -> None:
         """A change that the kernel announces, and that only a scan found, shows that its

@@ -6,7 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 from . import Look
@@ -27,30 +28,97 @@ class OverdueError(Exception):
 
 
 class _Job:
-    """One look: `result` is for whoever waits, until it is overdue."""
+    """One look, for whoever awaits `result`."""
 
     def __init__(self, call: Callable[[Look], Any], look: Look) -> None:
         self.call = call
         self.look = look
-        self.loop = asyncio.get_running_loop()
-        self.result: asyncio.Future[Any] = self.loop.create_future()
-        self.ended: asyncio.Future[None] | None = None
-
-    def give_up(self) -> None:
-        if not self.result.done():
-            self.look.abandoned = True
-            self.ended = self.loop.create_future()
-            self.result.set_exception(OverdueError(self.look.reading, self.ended))
+        self.result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def end(self, outcome: Any, error: BaseException | None) -> None:
-        if self.ended is not None:
-            self.ended.set_result(None)
-        elif self.result.done():  # cancelled
+        if self.result.done():  # cancelled
             return
-        elif error is None:
+        if error is None:
             self.result.set_result(outcome)
         else:
             self.result.set_exception(error)
+
+
+class _Poll:
+    """The same look every `interval` seconds, until it returns something other than
+    `expected`: `changed` is called then. The event loop is not woken before."""
+
+    def __init__(
+        self,
+        call: Callable[[Look], object],
+        skip: frozenset[str],
+        expected: object,
+        interval: float,
+        changed: Callable[[], object],
+    ) -> None:
+        self.call = call
+        self.look = Look(skip=skip)
+        self.expected = expected
+        self.interval = interval
+        self.changed = changed
+
+
+class _Worker:
+    """One thread. `look`: what it is at, since `began`. `ended`: completes with it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self.loop.create_future()
+        self.orders: SimpleQueue[_Job | _Poll | None] = SimpleQueue()
+        self.look: Look | None = None
+        self.began = 0.0
+        usual = threading.stack_size(_STACK)
+        try:
+            threading.Thread(target=self._work, name="hardware-reader", daemon=True).start()
+        finally:
+            threading.stack_size(usual)
+
+    def _work(self) -> None:
+        poll: _Poll | None = None
+        while True:
+            try:
+                order = self.orders.get(timeout=poll.interval if poll is not None else None)
+            except Empty:
+                if poll is not None and self._changed(poll):
+                    self._tell(poll.changed)
+                    poll = None
+                continue
+            if order is None:
+                break
+            if isinstance(order, _Poll):
+                poll = order
+            else:
+                self._do(order)
+        self._tell(self.ended.set_result, None)
+
+    def _do(self, job: _Job) -> None:
+        outcome: Any = None
+        error: BaseException | None = None
+        self.began, self.look = monotonic(), job.look
+        try:
+            outcome = job.call(job.look)
+        except BaseException as caught:
+            error = caught
+        self.look = None
+        self._tell(job.end, outcome, error)
+
+    def _changed(self, poll: _Poll) -> bool:
+        self.began, self.look = monotonic(), poll.look
+        try:
+            return bool(poll.call(poll.look) != poll.expected)
+        except Exception:
+            return True  # whoever looks next sees why
+        finally:
+            self.look = None
+
+    def _tell(self, call: Callable[..., object], *values: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self.loop.call_soon_threadsafe(call, *values)
 
 
 class Reader:
@@ -59,48 +127,58 @@ class Reader:
     process's own end."""
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[_Job | None] | None = None
+        self._worker: _Worker | None = None
 
     async def read(self, call: Callable[[Look], T], look: Look, deadline: float) -> T:
         """What `call` returns or raises. Raises OverdueError after `deadline` seconds."""
+        worker = self._started()
         job = _Job(call, look)
-        if self._jobs is None:
-            self._jobs = _start_thread()
-        self._jobs.put(job)
-        timer = job.loop.call_later(deadline, job.give_up)
+        worker.orders.put(job)
         try:
-            return cast(T, await job.result)
-        except OverdueError:
-            self.close()
-            raise
+            await asyncio.wait((job.result,), timeout=deadline)
+            if job.result.done():
+                return cast(T, job.result.result())
         finally:
-            timer.cancel()
+            job.result.cancel()
+        look.abandoned = True  # it may be behind the one that stands
+        raise self._give_up(worker)
+
+    def poll(
+        self,
+        call: Callable[[Look], object],
+        skip: frozenset[str],
+        expected: object,
+        interval: float,
+        changed: Callable[[], object],
+    ) -> None:
+        """From now on, and in place of an earlier poll, reads every `interval` seconds.
+        `changed` is called once, in the event loop, when the result is not `expected`."""
+        self._started().orders.put(_Poll(call, skip, expected, interval, changed))
+
+    def overdue(self, deadline: float) -> OverdueError | None:
+        """Set when a look of the poll has taken longer than `deadline` seconds; the poll
+        has ended then. For a look of `read` its caller sees to that."""
+        worker = self._worker
+        if worker is None or worker.look is None or monotonic() - worker.began < deadline:
+            return None
+        return self._give_up(worker)
 
     def close(self) -> None:
         """Ends the thread after the look that it is at."""
-        if self._jobs is not None:
-            self._jobs.put(None)
-            self._jobs = None
+        if self._worker is not None:
+            self._worker.orders.put(None)
+            self._worker = None
 
+    def _started(self) -> _Worker:
+        if self._worker is None:
+            self._worker = _Worker()
+        return self._worker
 
-def _start_thread() -> SimpleQueue[_Job | None]:
-    jobs: SimpleQueue[_Job | None] = SimpleQueue()
-    usual = threading.stack_size(_STACK)
-    try:
-        threading.Thread(target=_work, args=(jobs,), name="hardware-reader", daemon=True).start()
-    finally:
-        threading.stack_size(usual)
-    return jobs
-
-
-def _work(jobs: SimpleQueue[_Job | None]) -> None:
-    while (job := jobs.get()) is not None:
-        outcome: Any = None
-        error: BaseException | None = None
-        try:
-            outcome = job.call(job.look)
-        except BaseException as caught:
-            error = caught
-        with suppress(RuntimeError):  # the loop has ended
-            job.loop.call_soon_threadsafe(job.end, outcome, error)
-        del job, outcome, error
+    def _give_up(self, worker: _Worker) -> OverdueError:
+        reading = None
+        if (look := worker.look) is not None:
+            look.abandoned = True
+            reading = look.reading
+        if worker is self._worker:
+            self.close()
+        return OverdueError(reading, worker.ended)
