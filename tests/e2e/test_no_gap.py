@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import statistics
 import threading
@@ -18,6 +19,8 @@ from cluster.plugin import (
     NAMESPACE,
     AllocatableWatch,
     Plugin,
+    plugin_processes,
+    wait_for_count,
     wait_for_plugin_processes,
     wait_for_status_posts,
     workload,
@@ -157,6 +160,35 @@ def milliseconds_without_a_plugin(log: str) -> list[float]:
         1000 * min((other - moment for other in listed if other > moment), default=math.inf)
         for moment in klog.moments(log, "Mark all resources Unhealthy for resource")
     ]
+
+
+def test_how_long_there_is_no_plugin_when_the_only_one_ends(
+    cluster: Cluster, plugin: Plugin, measured: Measured
+) -> None:
+    """Without `maxSurge` the old pod goes first; and a plugin that is killed is started again
+    by the kubelet. Nothing can be allocated in between; the devices are back after it."""
+    log = cluster.services.log("kubelet")
+    lengths = []
+    for ends in (plugin.delete_pod, lambda: os.kill(plugin_processes(cluster)[0], signal.SIGKILL)):
+        before, (process,) = log.stat().st_size, plugin_processes(cluster)
+        ends()
+
+        def another(process: int = process) -> bool:
+            processes = plugin_processes(cluster)
+            return len(processes) == 1 and process not in processes
+
+        wait_for("another process of the plugin", another, seconds=60)
+
+        def closed(before: int = before) -> list[float]:
+            gaps = milliseconds_without_a_plugin(log.read_bytes()[before:].decode(errors="replace"))
+            return gaps if gaps and math.inf not in gaps else []
+
+        lengths.append(max(wait_for("the end of the gap", closed, seconds=60)))
+        wait_for_count(cluster, 6)
+    measured(
+        f"Kubernetes {cluster.programs.version} without a plugin: {lengths[0]:.0f} ms when its pod"
+        f" is replaced, {lengths[1]:.0f} ms when it is killed"
+    )
 
 
 def test_no_pod_fails_while_the_plugin_is_rolled(
