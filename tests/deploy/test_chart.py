@@ -342,6 +342,56 @@ def test_without_metrics_there_is_no_port_and_no_probe() -> None:
     assert not {"ports", "livenessProbe", "readinessProbe"} & container.keys()
 
 
+def test_another_program_on_the_nodes_port_does_not_end_the_plugin() -> None:
+    made = rendered({"hostNetwork": True})
+    assert "livenessProbe" not in made.container
+    # It is told: the pod is not ready.
+    assert made.container["readinessProbe"]["httpGet"]["port"] == "metrics"
+
+
+def test_metrics_can_stay_on_the_node() -> None:
+    made = rendered({"hostNetwork": True, "metrics": {"host": "127.0.0.1"}})
+    assert made.environment["SPU_METRICS_ADDRESS"] == "127.0.0.1:9400"
+    assert made.container["readinessProbe"]["httpGet"]["host"] == "127.0.0.1"
+
+
+PLATFORMS = {path.stem: path for path in sorted((CHART.parent / "platforms").glob("*.yaml"))}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_values_of_a_platform_are_taken(platform: str) -> None:
+    assert "DaemonSet" in rendered(PLATFORMS[platform]).kinds()
+
+
+@pytest.mark.parametrize(
+    ("platform", "root"),
+    [
+        ("k3s", "/var/lib/kubelet"),
+        ("rke2", "/var/lib/kubelet"),
+        ("microk8s", "/var/snap/microk8s/common/var/lib/kubelet"),
+        ("k0s", "/var/lib/k0s/kubelet"),
+    ],
+)
+def test_where_the_kubelet_of_a_platform_is(platform: str, root: str) -> None:
+    paths = rendered(PLATFORMS[platform]).host_paths
+    # Kubelets keep the sockets of plugins in one place, whatever their root is.
+    assert {"/var/lib/kubelet/device-plugins", f"{root}/pod-resources"} <= paths.keys()
+
+
+@pytest.mark.parametrize("platform", ["talos", "bottlerocket", "gke"])
+def test_nothing_is_created_on_a_read_only_root(platform: str) -> None:
+    made = rendered(PLATFORMS[platform])
+    types = {volume["hostPath"].get("type", "") for volume in made.pod["volumes"]}
+    assert types <= {"", "Directory"}
+
+
+def test_openshift_gets_what_it_asks_for() -> None:
+    made = rendered(PLATFORMS["openshift"])
+    assert "SecurityContextConstraints" in made.kinds()
+    options = made.container["securityContext"]["seLinuxOptions"]
+    assert options == {"type": "container_device_plugin_t"}
+
+
 def test_everything_that_is_given_arrives() -> None:
     made = rendered(VALUES["everything"])
     daemonset = made.one("DaemonSet")

@@ -186,6 +186,89 @@ def test_with_features_it_has_their_rights_and_no_others(cluster: Cluster, plugi
     assert rights(cluster, NAMESPACE) == {}
 
 
+def test_a_pods_token_changes_its_own_node_and_no_other(cluster: Cluster, tmp_path: Path) -> None:
+    if cluster.minor < (1, 30):
+        pytest.skip("ValidatingAdmissionPolicy is from Kubernetes 1.30 on")
+    own = cluster.layout.node
+    # Only so that the DaemonSet has no pod for the other node.
+    chosen = {"nodeSelector": {"kubernetes.io/hostname": own}}
+    other = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "other-node"}}
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(other))
+    try:
+        with installed(cluster, {**SIMULATED, **chosen, "labels": {"sink": "api"}}) as plugin:
+            token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+            program = f"print(open('{token_file}').read())"
+            words = ("python3", "-c", program)
+            token = cluster.exec(plugin.pod(), *words, namespace=NAMESPACE).stdout.strip()
+            unbound = cluster.kubectl("create", "token", RELEASE, "-n", NAMESPACE).stdout.strip()
+
+            def label(token: str, node: str) -> str:
+                """Return what the API server says to a label by the holder of a token."""
+                config = kubeconfig_of(cluster, token, tmp_path)
+                manifest = {
+                    "apiVersion": "v1",
+                    "kind": "Node",
+                    "metadata": {"name": node, "labels": {"moffett.ai/spu.present": "true"}},
+                }
+                # A patch without a look at the Node before it, to which there is no right.
+                words = ("apply", "--server-side", "--validate=false", "-f", "-")
+                given = json.dumps(manifest)
+                client = f"--kubeconfig={config}"
+                return cluster.kubectl(client, *words, stdin=given, check=False).stderr
+
+            def said(token: str) -> str:
+                return label(token, "other-node")
+
+            # The policy takes effect some moments after it was made.
+            refused = f'the token of the SPU device plugin on node "{own}" may not change node'
+            wait_for(
+                "the policy",
+                lambda: refused in said(token),
+                seconds=30,
+                describe=lambda: said(token),
+            )
+            assert label(token, own) == ""
+            assert 'on node "" may not change' in label(unbound, own)
+    finally:
+        cluster.delete("node", "other-node")
+
+
+def kubeconfig_of(cluster: Cluster, token: str, folder: Path) -> Path:
+    """Return the administrator's kubeconfig, with a token in place of the credentials."""
+    shown = cluster.kubectl("config", "view", "--raw", "--minify", "-o", "json").stdout
+    config = json.loads(shown)
+    config["users"][0]["user"] = {"token": token}
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize(
+    "values", sorted((helm.CHART / "ci").glob("*-values.yaml")), ids=lambda p: p.stem
+)
+def test_the_api_server_takes_every_set_of_values(cluster: Cluster, values: Path) -> None:
+    """What no schema knows: validation and admission, without making an object."""
+    version = ".".join(map(str, cluster.minor))
+    words = ("template", RELEASE, helm.CHART, "-f", values, "--kube-version", version)
+    text = helm.helm(cluster, *words)
+    manifests = [
+        item
+        for item in re.split(r"(?m)^---$", text)
+        # Of the operator, whose definitions the cluster does not have.
+        if item.strip() and "apiVersion: monitoring.coreos.com" not in item
+    ]
+    names = set(re.findall(r"(?m)^  namespace: (\S+)$", text)) - {NAMESPACE, "default"}
+    for name in names:
+        cluster.kubectl("create", "namespace", name)
+    try:
+        manifest = "---".join(manifests)
+        done = cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=manifest, check=False)
+        assert done.stderr == ""
+    finally:
+        for name in names:
+            cluster.delete("namespace", name)
+
+
 def labels(cluster: Cluster) -> dict[str, str]:
     """Return the node's labels."""
     found: dict[str, str] = cluster.node()["metadata"]["labels"]
