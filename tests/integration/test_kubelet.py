@@ -16,6 +16,7 @@ from moffett_device_plugin.fake_kubelet.behaviour import CURRENT, DEFAULT, UNTIL
 from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError
 from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server, Unary
+from moffett_device_plugin.resources.plugin_config import Monitoring, PluginConfig
 from tests.support.running import RESOURCE, on_a_loop, running, simulated, until, within
 
 KUBELETS = {"1.20": DEFAULT, "1.36": UNTIL_1_36, "1.37": CURRENT}
@@ -375,3 +376,18 @@ async def test_the_end_is_quick_and_leaves_nothing(short_dir: Path) -> None:
         await it.allocatable(0)
         assert it.own_sockets == []
         assert len(asyncio.all_tasks()) < len(before)
+
+
+@on_a_loop
+async def test_a_monitor_reaches_every_device_and_takes_none_from_pods(short_dir: Path) -> None:
+    monitoring = Monitoring(units=1)
+    async with running(short_dir) as it:
+        it.start_plugin(simulated(), plugin_config=PluginConfig(monitoring=monitoring))
+        await it.allocatable(6)
+        await within(it.kubelet.until_allocatable(monitoring.name, 1))
+        monitor = await it.kubelet.admit("monitor", monitoring.name, 1)
+        paths = [device.container_path for device in monitor.response.devices]
+        assert paths == [f"/dev/spu-sim{number}" for number in range(6)]
+        assert len((await it.kubelet.admit("all", RESOURCE, 6)).device_ids) == 6
+        with pytest.raises(AdmissionError, match="Requested: 1, Available: 0"):
+            await it.kubelet.admit("tenant", monitoring.name, 1)

@@ -35,6 +35,8 @@ LEGAL = {
     "--virtual-functions": SWITCH,
     "--simulate": ["1xS4", "2xS30,1xS10"],
     "--simulate-control": ["{tmp}/other.json"],
+    "--monitoring-units": ["0", "100", ""],
+    "--monitoring-resource-name": ["example.com/monitoring"],
     "--health": ["", *(f"{rule.code}=off" for rule in RULES), "over-temperature=95/85"],
     "--recovery-seconds": ["0", "3600"],
     "--resource-name": ["a.io/b"],

@@ -13,6 +13,7 @@ from ..settings.options import (
     HEALTH_OPTIONS,
     INTEGRATION_OPTIONS,
     LOG_OPTIONS,
+    MONITORING_OPTIONS,
     OPTIONS,
     RENAMED_FLAGS,
     RESOURCE_OPTIONS,
@@ -26,7 +27,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "configuration": (CONFIG_OPTION, _NODE_NAME),
     "hardware": HARDWARE_OPTIONS,
     "health": HEALTH_OPTIONS,
-    "resources": RESOURCE_OPTIONS,
+    "resources": (*RESOURCE_OPTIONS, *MONITORING_OPTIONS),
     "kubelet": tuple(OPTIONS[flag] for flag in _KUBELET),
     "daemon": tuple(
         option

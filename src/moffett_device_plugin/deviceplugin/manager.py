@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ..allocation.allocate_result import AllocateResult
 from ..allocation.allocator import PoolAllocator
 from ..devices.inventory import Snapshot
 from ..devices.state import NodeState
+from ..hardware.types import Mount
 from ..resources.conflicts import Holders, mark_conflicts
 from ..resources.device_ids import DeviceIds
 from ..resources.plugin_config import PluginConfig, PluginSpec
@@ -23,6 +24,7 @@ from ..resources.pools import AdvertisedDevice, ResourcePool, UnassignedDevices,
 from ..runtime.watchable import Watchable, set_within, waking
 from .context import PluginContext
 from .plugin import ResourcePlugin
+from .service import Allocator
 
 if TYPE_CHECKING:
     from ..cdi.writer import SpecWriter
@@ -59,13 +61,15 @@ def wanted_plugins(inputs: Inputs, running: Collection[str] = ()) -> WantedPlugi
         return WantedPlugins()  # what only mx-smi knows could make a device unhealthy
     pools, unassigned = build_pools(inputs.state, inputs.config.resources)
     device_ids = DeviceIds(inputs.state.snapshot.devices)
+    wanted = [mark_conflicts(pool, inputs.holders, device_ids) for pool in pools]
+    if inputs.config.monitoring is not None:
+        from ..resources.monitoring import monitoring_pool
+
+        names = [pool.name for pool in pools]
+        monitoring = monitoring_pool(inputs.state, inputs.config.monitoring, names)
+        wanted += [] if monitoring is None else [monitoring]
     return WantedPlugins(
-        tuple(
-            mark_conflicts(pool, inputs.holders, device_ids)
-            for pool in pools
-            if inputs.may_start or pool.name in running
-        ),
-        unassigned,
+        tuple(pool for pool in wanted if inputs.may_start or pool.name in running), unassigned
     )
 
 
@@ -74,7 +78,7 @@ class ManagedPlugin:
 
     def __init__(self, pool: ResourcePool, config: PluginConfig, context: PluginContext) -> None:
         self.spec = Watchable(_spec_of(pool, config))
-        allocator = _NodeAllocator(self.spec, context)
+        allocator = _allocator(self.spec, context)
         self.plugin = ResourcePlugin(pool.name, self.spec, allocator, context)
         self.task: asyncio.Task[None] | None = None
 
@@ -109,6 +113,17 @@ class ManagedPlugin:
         self.spec.set(replace(self.spec.value, advertised=()))
         if self.task is not None:
             asyncio.get_running_loop().call_later(delay, self.task.cancel)
+
+
+def _allocator(spec: Watchable[PluginSpec], context: PluginContext) -> Allocator:
+    if not spec.value.pool.monitoring:
+        return _NodeAllocator(spec, context)
+    from ..allocation.monitoring import MonitoringAllocator
+
+    def sola() -> Sequence[Mount] | None:
+        return context.hardware.sola_mounts() if spec.value.device_list_strategy.inject_sola else ()
+
+    return MonitoringAllocator(context.monitor.state, lambda: spec.value.pool, sola)
 
 
 class _NodeAllocator(PoolAllocator):
@@ -162,7 +177,8 @@ class PluginManager:
 
     @property
     def pools(self) -> tuple[ResourcePool, ...]:
-        return tuple(managed.pool for managed in self._plugins.values())
+        """Those of devices: what the monitoring resource gives is not counted."""
+        return tuple(m.pool for m in self._plugins.values() if not m.pool.monitoring)
 
     @property
     def plugin_config(self) -> PluginConfig:

@@ -7,6 +7,17 @@ from dataclasses import dataclass, field
 from .device_list_strategy import PLAIN, DeviceListStrategy
 from .pools import AdvertisedDevice, Resource, ResourcePool
 
+DEFAULT_MONITORING = "moffett.ai/spu-monitoring"
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """A resource whose holder reaches every device and holds none. `units`: how many
+    containers of a node can have it at a time."""
+
+    name: str = DEFAULT_MONITORING
+    units: int = 1
+
 
 @dataclass(frozen=True, slots=True)
 class PluginOptions:
@@ -19,11 +30,12 @@ class PluginOptions:
 @dataclass(frozen=True, slots=True)
 class PluginConfig:
     """As what devices are advertised, what a container gets with them, and when the
-    plugin is asked."""
+    plugin is asked. `monitoring` is None where no such resource is offered."""
 
     resources: tuple[Resource, ...] = (Resource(),)
     device_list_strategy: DeviceListStrategy = field(default_factory=DeviceListStrategy)
     options: PluginOptions = field(default_factory=PluginOptions)
+    monitoring: Monitoring | None = None
 
 
 @dataclass(frozen=True, slots=True)

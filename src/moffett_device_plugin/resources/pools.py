@@ -103,11 +103,12 @@ class AdvertisedDevice:
 @dataclass(frozen=True, slots=True)
 class ResourcePool:
     """The advertised devices of one resource name: `devices` are its devices or cards in
-    bus order, without their replicas."""
+    bus order, without their replicas; with `monitoring`, units that stand for no device."""
 
     name: str
     resource: Resource
     devices: tuple[AdvertisedDevice, ...]
+    monitoring: bool = False
 
     def advertised(self) -> tuple[AdvertisedDevice, ...]:
         """Everything advertised under the name: `devices`, or all replicas of them."""

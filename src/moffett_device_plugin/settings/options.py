@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ..devices.health.policy import HealthPolicy, parse_rules
 from ..hardware.settings import DEFAULT_CONTROL
 from ..resources.device_list_strategy import CDI_VERSIONS, STRATEGIES
+from ..resources.plugin_config import DEFAULT_MONITORING
 from ..resources.pools import (
     DEFAULT_RESOURCE,
     GRANULARITIES,
@@ -214,6 +215,17 @@ SERVE_OPTIONS = (
         "true|false",
     ),
 )  # fmt: skip
+MONITORING_OPTIONS = (
+    Option(
+        "--monitoring-units", "monitoring.units", "0", types.whole_number(0, 100),
+        "how many containers of a node can have the monitoring resource at a time: each reaches"
+        " every device and holds none (0: it is not offered)", "N",
+    ),
+    Option(
+        "--monitoring-resource-name", "monitoring.resourceName", DEFAULT_MONITORING,
+        _RESOURCE_NAME, "what the monitoring resource is called", "NAME",
+    ),
+)  # fmt: skip
 INTEGRATION_OPTIONS = (
     Option(
         "--metrics-address", "metrics.address", "", types.ADDRESS,
@@ -255,7 +267,14 @@ CONFIG_OPTION = Option(
     "--config", "", "", types.OPTIONAL_PATH, "the configuration file (YAML)", "FILE"
 )
 #: All that a configuration file can set, except what is in each item of `resources`.
-FILE_OPTIONS = HARDWARE_OPTIONS + SERVE_OPTIONS + INTEGRATION_OPTIONS + HEALTH_OPTIONS + LOG_OPTIONS
+FILE_OPTIONS = (
+    HARDWARE_OPTIONS
+    + SERVE_OPTIONS
+    + MONITORING_OPTIONS
+    + INTEGRATION_OPTIONS
+    + HEALTH_OPTIONS
+    + LOG_OPTIONS
+)
 OPTIONS = {o.flag: o for o in (CONFIG_OPTION, *RESOURCE_OPTIONS, *FILE_OPTIONS)}
 
 #: Names of earlier versions, and what replaces them: each is refused with its new name.

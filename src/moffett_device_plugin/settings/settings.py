@@ -13,7 +13,7 @@ from ..hardware.settings import HardwareSettings
 from ..kubernetes.settings import ApiFeatures
 from ..metrics.address import Address
 from ..resources.device_list_strategy import DeviceListStrategy
-from ..resources.plugin_config import PluginConfig, PluginOptions
+from ..resources.plugin_config import Monitoring, PluginConfig, PluginOptions
 from ..resources.pools import (
     DEFAULT_RESOURCE,
     SHARED_SUFFIX,
@@ -25,7 +25,7 @@ from ..resources.pools import (
 from ..resources.selector import ANYTHING, Selector, normal
 from ..runtime.errors import ConfigurationError
 from ..runtime.log import Format
-from .options import RESOURCE_OPTIONS, Option, RawValue, Values
+from .options import OPTIONS, RESOURCE_OPTIONS, Option, RawValue, Values
 
 #: The keys of `select` and `exclude` in the file, and what `Selector` calls them.
 SELECTOR_KEYS: Mapping[str, str] = {
@@ -107,7 +107,19 @@ def health_policy(values: Values) -> HealthPolicy:
 
 def plugin_config(values: Values) -> PluginConfig:
     strategy = DeviceListStrategy(values["--device-list-strategy"], values["--inject-sola"])
-    return PluginConfig(resources(values), strategy, PluginOptions(values["--pre-start-check"]))
+    options = PluginOptions(values["--pre-start-check"])
+    configured = resources(values)
+    return PluginConfig(configured, strategy, options, _monitoring(values, configured))
+
+
+def _monitoring(values: Values, configured: Sequence[Resource]) -> Monitoring | None:
+    name = values["--monitoring-resource-name"]
+    if not values["--monitoring-units"]:
+        return None
+    if name in [resource.name for resource in configured]:
+        given = values.given(OPTIONS["--monitoring-resource-name"])
+        raise ConfigurationError(given.key, name, "devices have this name; use another one")
+    return Monitoring(name, values["--monitoring-units"])
 
 
 def integration_settings(values: Values) -> IntegrationSettings:
