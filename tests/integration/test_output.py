@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from tests.support.terminal import on_a_terminal
 
 PROGRAM = [sys.executable, "-m", "moffett_device_plugin"]
 NODE = ["--simulate", "2xS30", "--simulate-control"]
@@ -142,35 +140,21 @@ def test_a_control_file_that_cannot_be_one_is_one_line(file: str, tmp_path: Path
 WIDTHS = (20, 40, 80)
 
 
-def on_a_terminal(command: list[str], width: int) -> list[str]:
-    """What it writes to a terminal of so many columns, without colours; it has to end well."""
-    master, slave = os.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.PIPE,
-        env={**env, "TERM": "xterm"},
-    ) as process:  # fmt: skip
-        os.close(slave)
-        written = b""
-        with suppress(OSError):  # EIO: its end is closed
-            while part := os.read(master, 65536):
-                written += part
-        os.close(master)
-        _, errors = process.communicate(timeout=60)
-    assert b"Traceback" not in errors
-    assert process.returncode in (0, 1)
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode()).splitlines()
+def lines_of(command: list[str], width: int) -> list[str]:
+    session = on_a_terminal(command, width)
+    assert b"Traceback" not in session.errors
+    assert session.code in (0, 1)
+    return session.lines
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_narrow_terminal_is_no_error(command: list[str], width: int) -> None:
-    assert any(line.strip() for line in on_a_terminal(command, width))
+    assert any(line.strip() for line in lines_of(command, width))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_each_device_keeps_its_health_on_a_narrow_terminal(width: int, tmp_path: Path) -> None:
-    lines = on_a_terminal([*PROGRAM, "devices", *NODE, str(tmp_path / "c.json")], width)
+    lines = lines_of([*PROGRAM, "devices", *NODE, str(tmp_path / "c.json")], width)
     devices = [line for line in lines if "0000:" in line]
     assert len(devices) == 6
     assert all(re.search(r"0000:[0-9a-f]{2}:00\.0 .*heal", line) for line in devices)
@@ -179,7 +163,7 @@ def test_each_device_keeps_its_health_on_a_narrow_terminal(width: int, tmp_path:
 def test_what_failed_is_told_in_full_on_a_narrow_terminal(tmp_path: Path) -> None:
     command = [*PROGRAM, "doctor", "--kubelet-dir", "/no/such", *NODE, str(tmp_path / "c.json")]
     for width in (30, 80):
-        lines = on_a_terminal(command, width)
+        lines = lines_of(command, width)
         words = " ".join(" ".join(lines).split())
         # Once where it was found, and once more below the summary.
         assert words.count("/no/such does not exist") >= 2, lines
