@@ -37,8 +37,8 @@ SLOW = (
     ".ci/run", "bench", "deploy/image/build", "run", "tests/deploy/run", "tests/e2e/run",
     "tests/faults/run", "tests/fuzz/run", "tests/monitoring/run", "tests/security/run",
     "tests/vm/run",
-    "tools/build-dist", "tools/docs", "tools/list-licences", "tools/lock", "tools/reference",
-    "tools/generate-api",
+    "tools/build-dist", "tools/docs", "tools/list-licences", "tools/pictures",
+    "tools/lock", "tools/reference", "tools/generate-api",
 )  # fmt: skip
 KUBECTL = {
     "annotate", "apply", "auth", "config", "cordon", "cp", "create", "debug", "delete",

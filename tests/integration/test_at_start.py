@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moffett_device_plugin.__main__ import build_parser
+from moffett_device_plugin.commands.line import build_parser
 from moffett_device_plugin.settings.load import read
 from moffett_device_plugin.settings.options import Values
 from moffett_device_plugin.settings.reload import ConfigFile

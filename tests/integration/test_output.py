@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.terminal import on_a_terminal
 
 PROGRAM = [sys.executable, "-m", "moffett_device_plugin"]
 NODE = ["--simulate", "2xS30", "--simulate-control"]
@@ -131,3 +134,37 @@ def test_a_control_file_that_cannot_be_one_is_one_line(file: str, tmp_path: Path
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "--simulate-control" in done.stderr
+
+
+#: Columns; on fewer than these a PCI address and its health do not fit.
+WIDTHS = (20, 40, 80)
+
+
+def lines_of(command: list[str], width: int) -> list[str]:
+    session = on_a_terminal(command, width)
+    assert b"Traceback" not in session.errors
+    assert session.code in (0, 1)
+    return session.lines
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_narrow_terminal_is_no_error(command: list[str], width: int) -> None:
+    assert any(line.strip() for line in lines_of(command, width))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_each_device_keeps_its_health_on_a_narrow_terminal(width: int, tmp_path: Path) -> None:
+    lines = lines_of([*PROGRAM, "devices", *NODE, str(tmp_path / "c.json")], width)
+    devices = [line for line in lines if "0000:" in line]
+    assert len(devices) == 6
+    assert all(re.search(r"0000:[0-9a-f]{2}:00\.0 .*heal", line) for line in devices)
+
+
+def test_what_failed_is_told_in_full_on_a_narrow_terminal(tmp_path: Path) -> None:
+    command = [*PROGRAM, "doctor", "--kubelet-dir", "/no/such", *NODE, str(tmp_path / "c.json")]
+    for width in (30, 80):
+        lines = lines_of(command, width)
+        words = " ".join(" ".join(lines).split())
+        # Once where it was found, and once more below the summary.
+        assert words.count("/no/such does not exist") >= 2, lines
+        assert max(map(len, lines)) <= width

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.__main__ import build_parser
+from moffett_device_plugin.commands.line import build_parser
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from moffett_device_plugin.settings import reload
 from moffett_device_plugin.settings.load import read

@@ -171,7 +171,7 @@ def test_the_simulated_node_is_broken_and_mended_from_outside(short_dir: Path) -
 def test_the_daemon_imports_nothing_that_it_does_not_need() -> None:
     """Each of these costs megabytes on every node; a stray import brings them back."""
     code = (
-        "import sys; sys.modules['ssl'] = None; import moffett_device_plugin.__main__,"
+        "import sys; sys.modules['ssl'] = None; import moffett_device_plugin.commands.line,"
         " moffett_device_plugin.commands.serve, moffett_device_plugin.daemon,"
         " moffett_device_plugin.hardware.sysfs_hardware; print(' '.join(sys.modules))"
     )

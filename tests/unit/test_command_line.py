@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.__main__ import build_parser, main
+from moffett_device_plugin.__main__ import main
+from moffett_device_plugin.commands.line import build_parser
 from moffett_device_plugin.settings.settings import ServeSettings, Values, serve_settings
 from tests.support.fakehost import FakeHost
 

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from moffett_device_plugin.__main__ import build_parser, main
+from moffett_device_plugin.__main__ import main
+from moffett_device_plugin.commands.line import build_parser
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from moffett_device_plugin.settings.load import parse_configuration
 from moffett_device_plugin.settings.options import Values

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from moffett_device_plugin.__main__ import build_parser, main
+from moffett_device_plugin.__main__ import main
+from moffett_device_plugin.commands.line import build_parser
 from moffett_device_plugin.devices.health.rules import RULES
 from moffett_device_plugin.doctor.examine import examine
 from moffett_device_plugin.runtime.errors import ConfigurationError

@@ -16,6 +16,9 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _GAP = 2
 #: What these columns may shrink to, in the order in which they get room back.
 _LEAST: Mapping[Column, int] = {"POD": 16, "HEALTH": 20}
+#: Of a PCI address, and of what tells `healthy` from `unhealthy`.
+_ADDRESS = len("0000:00:00.0")
+_LEAST_HEALTH = 4
 _RIGHT = frozenset({"INDEX", "UTIL", "MEMORY", "TEMP", "POWER", "FREQ"})
 #: What is left out where it is narrow, the first one first.
 _EXPENDABLE: Sequence[Column] = (
@@ -78,7 +81,16 @@ def fitted(widths: Mapping[Column, int], width: int) -> dict[Column, int]:
             kept[title] = size + more
             room -= more
         return kept
-    return {title: max(1, min(size, width)) for title, size in kept.items() if title == "ID"}
+    return _narrowest(widths, width)
+
+
+def _narrowest(widths: Mapping[Column, int], width: int) -> dict[Column, int]:
+    """The devices and as much of their health as there is room for; titles of cards are cut."""
+    name = min(widths.get("ID", 0), _ADDRESS)
+    room = width - name - _GAP
+    if "HEALTH" in widths and room >= _LEAST_HEALTH:
+        return {"ID": name, "HEALTH": min(widths["HEALTH"], room)}
+    return {"ID": max(1, min(widths.get("ID", 0), width))}
 
 
 def _drawn(row: Row, columns: Sequence[Column], *, bars: bool) -> list[Text]:

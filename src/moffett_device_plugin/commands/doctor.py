@@ -77,11 +77,12 @@ def _print(found: Iterator[Finding], out: TextIO, *, as_json: bool) -> list[Find
         screen = report.Screen(Console(file=out, highlight=False))
         for finding in report.in_order(noted()):
             screen.show(finding)
-        print(f"\n{report.summary(findings)}", file=out)
+        screen.show_summary(findings)
     else:
         for finding in report.in_order(noted()):
             print(report.line(finding), file=out, flush=True)
-        print(report.summary(findings), file=out)
+        counts, failed = report.summary(findings)
+        print(counts, *map(report.line, failed), sep="\n", file=out)
     return findings
 
 

@@ -14,6 +14,8 @@ from .findings import Finding, Level, count, some
 if TYPE_CHECKING:
     from rich.console import Console
 
+#: Columns of a terminal below which a finding's text stands below its name.
+NARROW = 60
 COLOURS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "bold red", Level.SKIP: "dim"}
 
 
@@ -44,15 +46,14 @@ def in_order(findings: Iterable[Finding]) -> Iterator[Finding]:
         yield replace(first, found=first.found + also, layer="skipped")
 
 
-def summary(findings: Sequence[Finding]) -> str:
-    """How many of each level; below it, once more, what failed."""
+def summary(findings: Sequence[Finding]) -> tuple[str, list[Finding]]:
+    """How many of each level; and, to be shown once more, what failed."""
     levels = Counter(finding.level for finding in findings)
     counts = (
         f"{levels[Level.PASS]} passed, {count(levels[Level.WARN], 'warning')},"
         f" {levels[Level.FAIL]} failed, {levels[Level.SKIP]} skipped"
     )
-    failed = [finding for finding in findings if finding.level is Level.FAIL]
-    return "\n".join([counts, *map(line, failed)])
+    return counts, [finding for finding in findings if finding.level is Level.FAIL]
 
 
 def as_json(findings: Sequence[Finding]) -> str:
@@ -79,21 +80,38 @@ class Screen:
         self._layer = ""
 
     def show(self, finding: Finding) -> None:
-        from rich.padding import Padding
-        from rich.table import Table
         from rich.text import Text
 
         if finding.layer != self._layer:
             self._layer = finding.layer
             self._console.print(Text(finding.layer, style="bold cyan"))
+        self._row(finding)
+
+    def show_summary(self, findings: Sequence[Finding]) -> None:
+        counts, failed = summary(findings)
+        self._console.print(f"\n{counts}")
+        for finding in failed:
+            self._row(finding)
+
+    def _row(self, finding: Finding) -> None:
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
+
         text = Text().append(sanitize(_about(finding)), style="cyan")
         text.append("\n".join(map(sanitize, finding.found.splitlines())))
         if finding.remedy:
             text.append(f"\n→ {sanitize(finding.remedy)}", style="dim italic")
+        level = Text(finding.level.value, style=COLOURS[finding.level])
+        if self._console.width < NARROW:
+            self._console.print(
+                Padding(level.append(f"  {finding.check}", "default"), (0, 0, 0, 2))
+            )
+            self._console.print(Padding(text, (0, 0, 0, 4)))
+            return
         row = Table.grid(padding=(0, 2))
         row.add_column(width=4)
         row.add_column(width=16, no_wrap=True)
         row.add_column(overflow="fold")
-        level = Text(finding.level.value, style=COLOURS[finding.level])
         row.add_row(level, finding.check, text)
         self._console.print(Padding(row, (0, 0, 0, 2)))

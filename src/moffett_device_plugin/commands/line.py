@@ -1,0 +1,200 @@
+"""The command line: reads it, and runs the command with only what that one imports."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ..runtime.errors import ConfigurationError
+from ..settings.options import OPTIONS, Values, check_variables
+from .output import discard_output, exits_on_sigterm, prepare_streams
+from .parser import (
+    GROUPS,
+    Parser,
+    add_settings,
+    epilog,
+    flags_of,
+    unknown_command,
+    unknown_option,
+)
+
+PROGRAM = "moffett-device-plugin"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`settings` are the groups of settings in its help; it takes all others as well,
+    unless it takes none."""
+
+    help: str
+    usage: str
+    examples: tuple[str, ...]
+    page: str
+    settings: tuple[str, ...] = ()
+
+
+_NODE = ("configuration", "hardware", "health")
+COMMANDS = {
+    "serve": Command(
+        "run the plugin (the DaemonSet's entry point)",
+        "[options]",
+        ("serve --simulate 2xS30", "serve --config /etc/moffett-device-plugin/config.yaml"),
+        "configuration.md",
+        tuple(GROUPS),
+    ),
+    "devices": Command(
+        "print the devices of the node",
+        "[options]",
+        ("devices", "devices --simulate 2xS30 -o json"),
+        "use.md",
+        _NODE,
+    ),
+    "explain": Command(
+        "show which devices a pod would get, and why",
+        "--size N [options]",
+        ("explain --size 2", "explain --size 3 --simulate 4xS30 --placement spread"),
+        "placement.md",
+        (*_NODE, "resources", "kubelet"),
+    ),
+    "config": Command(
+        "check a configuration file, or show what it means on a node",
+        "ACTION ...",
+        ("config check config.yaml", "config show --config config.yaml --node-name train-1"),
+        "configuration.md",
+    ),
+    "doctor": Command(
+        "check the node from the bottom up",
+        "[options]",
+        ("doctor", "doctor --bundle report.tgz"),
+        "doctor.md",
+        (*_NODE, "resources", "kubelet"),
+    ),
+    "top": Command(
+        "show devices and the pods that hold them, live",
+        "[options]",
+        ("top --sort temp", "top --once -o json"),
+        "use.md",
+        (*_NODE, "kubelet"),
+    ),
+    "demo": Command(
+        "show what the plugin does, on a simulated node, in seconds",
+        "[options]",
+        ("demo", "demo --json"),
+        "quickstart.md",
+    ),
+    "simulate": Command(
+        "inject faults into a simulated node, and clear them",
+        "ACTION [BUS_ID [FAULT]] [options]",
+        (
+            "simulate inject 0000:36:00.0 ecc --simulate 2xS30",
+            "simulate status --simulate 2xS30",
+        ),
+        "quickstart.md",
+        ("configuration", "hardware"),
+    ),
+}
+
+
+def build_parser(chosen: str | None = None) -> Parser:
+    """With `chosen`, only that command's options are there: the daemon's start need
+    not pay for those of the others."""
+    parser = Parser(prog=PROGRAM, description="Kubernetes Device Plugin for Moffett SPU cards.")
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="print version, commit and its date",
+    )
+    # With `prog` argparse need not format a usage line for it (and import shutil).
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog=PROGRAM)
+    for name, command in COMMANDS.items():
+        added = parser.commands[name] = commands.add_parser(
+            name,
+            help=command.help,
+            description=command.help,
+            usage=f"{PROGRAM} {name} {command.usage}",
+            epilog=epilog(
+                PROGRAM, command.examples, command.page,
+                hidden=bool(command.settings) and len(command.settings) < len(GROUPS),
+            ),
+        )  # fmt: skip
+        if chosen in (None, name):
+            if hasattr(module := _module(name), "add_arguments"):
+                module.add_arguments(added)
+            if command.settings:
+                add_settings(added, command.settings)
+    return parser
+
+
+def _module(command: str) -> Any:
+    return import_module(f".{command}", __package__)
+
+
+class _Version(argparse.Action):
+    """Looks the build up when it is asked for, which a node never does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from ..runtime.version import build
+
+        print(f"{PROGRAM} {build()}")
+        parser.exit()
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Exits with 2 and one line for a wrong command line."""
+    first = next((word for word in words if not word.startswith("-")), None)
+    chosen = first if first in COMMANDS else None
+    parser = build_parser(chosen)
+    if first is not None and chosen is None:
+        parser.error(unknown_command(first, list(COMMANDS)))
+    arguments, rest = parser.parse_known_args(words)
+    if rest:
+        known = [] if chosen is None else flags_of(parser.commands[chosen])
+        if chosen == "config" or (chosen and COMMANDS[chosen].settings):
+            known += OPTIONS
+        parser.error(unknown_option(rest[0], known))
+    return arguments
+
+
+def run(words: Sequence[str]) -> int:
+    """The code to exit with; what is wrong is one line on standard error."""
+    prepare_streams()
+    try:
+        try:
+            return _run(words)
+        finally:
+            sys.stdout.flush()
+    except ConfigurationError as error:
+        _complain(str(error))
+        return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        discard_output()
+        return 141
+    except OSError as error:
+        discard_output()
+        _complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return 1
+
+
+def _run(words: Sequence[str]) -> int:
+    arguments = parse(words)
+    command = arguments.command
+    if command != "doctor":  # which reports a wrong variable as a finding
+        check_variables(os.environ)
+    values = Values(arguments, os.environ)
+    # The daemon has handlers of its own.
+    with nullcontext() if command == "serve" else exits_on_sigterm():
+        code: int = _module(command).run(values, arguments)
+    return code
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):
+        print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
