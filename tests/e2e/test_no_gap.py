@@ -177,13 +177,13 @@ def test_how_long_there_is_no_plugin_when_the_only_one_ends(
             processes = plugin_processes(cluster)
             return len(processes) == 1 and process not in processes
 
-        wait_for("another process of the plugin", another, seconds=60)
+        wait_for("another process of the plugin", another, seconds=120)
 
         def closed(before: int = before) -> list[float]:
             gaps = milliseconds_without_a_plugin(log.read_bytes()[before:].decode(errors="replace"))
             return gaps if gaps and math.inf not in gaps else []
 
-        lengths.append(max(wait_for("the end of the gap", closed, seconds=60)))
+        lengths.append(max(wait_for("the end of the gap", closed, seconds=120)))
         wait_for_count(cluster, 6)
     measured(
         f"Kubernetes {cluster.programs.version} without a plugin: {lengths[0]:.0f} ms when its pod"
