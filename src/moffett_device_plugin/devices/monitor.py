@@ -221,7 +221,8 @@ class Monitor:
             scan_after = (
                 self._intervals.without_events if self._events_missed else self._intervals.full_scan
             )
-            wait = min(self._intervals.deadline / 2, scan_after)
+            # To be woken less often counts more than to see a held read at once.
+            wait = min(self._intervals.deadline, scan_after)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._rescan_due.wait()
