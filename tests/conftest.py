@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from tests.support.fakehost import FakeHost
 # A loaded machine is no fault of the code; a run finds what the run before it found.
 settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
+
+# A shell starts a background command with SIGINT ignored, and programs inherit that: those
+# that the tests interrupt must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
