@@ -186,6 +186,49 @@ def test_with_features_it_has_their_rights_and_no_others(cluster: Cluster, plugi
     assert rights(cluster, NAMESPACE) == {}
 
 
+def labels(cluster: Cluster) -> dict[str, str]:
+    """Return the node's labels."""
+    found: dict[str, str] = cluster.node()["metadata"]["labels"]
+    return found
+
+
+def rights(cluster: Cluster, namespace: str) -> dict[str, set[str]]:
+    """Return what the release's account may do, by resource, beyond what every account may."""
+    everybody = granted(cluster, "system:serviceaccount:default:default", namespace)
+    return {
+        resource: verbs
+        for resource, verbs in granted(cluster, ACCOUNT, namespace).items()
+        if verbs != everybody.get(resource)
+    }
+
+
+def granted(cluster: Cluster, account: str, namespace: str) -> dict[str, set[str]]:
+    """Return what an account may do to all objects of a resource, by resource."""
+    groups = ("--as-group=system:authenticated", "--as-group=system:serviceaccounts")
+    words = ("auth", "can-i", "--list", f"--as={account}", *groups, "-n", namespace, "--no-headers")
+    found = {}
+    for line in cluster.kubectl(*words).stdout.splitlines():
+        match = re.match(r"(\S+) +\[\] +\[\] +\[([a-z ]+)\]", line)
+        if match:
+            found[match[1]] = set(match[2].split())
+    return found
+
+
+def test_uninstalling_leaves_nothing(cluster: Cluster, plugin: Plugin) -> None:
+    kinds = "all,serviceaccounts,configmaps,clusterroles,clusterrolebindings,roles,rolebindings"
+
+    def objects() -> list[str]:
+        words = ("get", kinds, "--all-namespaces", "-l", helm.SELECTOR, "-o", "name")
+        return cluster.kubectl(*words).stdout.split()
+
+    assert objects()
+    helm.uninstall(cluster)
+    wait_for("everything to be gone", lambda: not objects(), seconds=SECONDS)
+    # Only the kubelet's own files, and no socket.
+    left = [path.name for path in (cluster.layout.kubelet / "device-plugins").glob("*spu*")]
+    assert left == []
+
+
 def test_a_pods_token_changes_its_own_node_and_no_other(cluster: Cluster, tmp_path: Path) -> None:
     if cluster.minor < (1, 30):
         pytest.skip("ValidatingAdmissionPolicy is from Kubernetes 1.30 on")
@@ -267,49 +310,6 @@ def test_the_api_server_takes_every_set_of_values(cluster: Cluster, values: Path
     finally:
         for name in names:
             cluster.delete("namespace", name)
-
-
-def labels(cluster: Cluster) -> dict[str, str]:
-    """Return the node's labels."""
-    found: dict[str, str] = cluster.node()["metadata"]["labels"]
-    return found
-
-
-def rights(cluster: Cluster, namespace: str) -> dict[str, set[str]]:
-    """Return what the release's account may do, by resource, beyond what every account may."""
-    everybody = granted(cluster, "system:serviceaccount:default:default", namespace)
-    return {
-        resource: verbs
-        for resource, verbs in granted(cluster, ACCOUNT, namespace).items()
-        if verbs != everybody.get(resource)
-    }
-
-
-def granted(cluster: Cluster, account: str, namespace: str) -> dict[str, set[str]]:
-    """Return what an account may do to all objects of a resource, by resource."""
-    groups = ("--as-group=system:authenticated", "--as-group=system:serviceaccounts")
-    words = ("auth", "can-i", "--list", f"--as={account}", *groups, "-n", namespace, "--no-headers")
-    found = {}
-    for line in cluster.kubectl(*words).stdout.splitlines():
-        match = re.match(r"(\S+) +\[\] +\[\] +\[([a-z ]+)\]", line)
-        if match:
-            found[match[1]] = set(match[2].split())
-    return found
-
-
-def test_uninstalling_leaves_nothing(cluster: Cluster, plugin: Plugin) -> None:
-    kinds = "all,serviceaccounts,configmaps,clusterroles,clusterrolebindings,roles,rolebindings"
-
-    def objects() -> list[str]:
-        words = ("get", kinds, "--all-namespaces", "-l", helm.SELECTOR, "-o", "name")
-        return cluster.kubectl(*words).stdout.split()
-
-    assert objects()
-    helm.uninstall(cluster)
-    wait_for("everything to be gone", lambda: not objects(), seconds=SECONDS)
-    # Only the kubelet's own files, and no socket.
-    left = [path.name for path in (cluster.layout.kubelet / "device-plugins").glob("*spu*")]
-    assert left == []
 
 
 def test_the_default_waits_on_a_node_without_cards(cluster: Cluster) -> None:
