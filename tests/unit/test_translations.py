@@ -31,7 +31,7 @@ from tests.support.translations import (
 MANUAL = (
     "alerts", "architecture", "cdi", "comparison", "compatibility", "configuration", "containers",
     "doctor",
-    "events", "health", "index", "install", "kubelets", "labels", "manual", "monitoring",
+    "events", "health", "image", "index", "install", "kubelets", "labels", "manual", "monitoring",
     "placement",
     "privileges", "quickstart", "sharing", "troubleshooting", "upgrade", "use",
 )  # fmt: skip
