@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from docs.site.pages import Block, blocks
+from tests.support import translations
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Below a page's title: where all its outputs are from that say nothing else.
@@ -28,8 +29,7 @@ def english() -> list[Path]:
 
 
 def translated() -> list[Path]:
-    pages = [ROOT / "README.zh-CN.md", *(ROOT / "docs/zh-CN").rglob("*.md")]
-    return sorted(page for page in pages if page.exists())
+    return sorted(translations.translated())
 
 
 @dataclass(frozen=True, slots=True)

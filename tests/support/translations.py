@@ -21,6 +21,8 @@ from docs.site.pages import links, slug
 
 ROOT = Path(__file__).resolve().parents[2]
 CHINESE = ROOT / "docs/zh-CN"
+#: Chinese pages beside their English ones.
+BESIDE = ("README.zh-CN.md", "CONTRIBUTING.zh-CN.md")
 #: For each Chinese page, digests of the English blocks that it was translated from.
 TRANSLATED_FROM = CHINESE / "translated-from.json"
 ACCEPT = ".venv/bin/python -m tests.support.translations"
@@ -47,19 +49,24 @@ class Part:
 
 def translated() -> list[Path]:
     """Every Chinese page that there is."""
-    return [ROOT / "README.zh-CN.md", *sorted(CHINESE.glob("*.md"))]
+    return [*(ROOT / name for name in BESIDE), *sorted(CHINESE.glob("*.md"))]
+
+
+def key(page: Path) -> str:
+    """Of a Chinese page: its name in the record, and on the command line."""
+    return page.name if page.parent == CHINESE else str(page.relative_to(ROOT))
 
 
 def original(page: Path) -> Path:
-    return ROOT / ("README.md" if page.parent == ROOT else f"docs/{page.name}")
+    if page.parent == CHINESE:
+        return ROOT / "docs" / page.name
+    return page.with_name(page.name.replace(".zh-CN", ""))
 
 
 def translation(page: Path) -> Path:
     """The Chinese page of an English one; the English one where there is none."""
-    if page == ROOT / "README.md":
-        return ROOT / "README.zh-CN.md"
-    chinese = CHINESE / page.name
-    return chinese if page.parent == ROOT / "docs" and chinese.exists() else page
+    chinese = CHINESE / page.name if page.parent == ROOT / "docs" else page.with_suffix(".zh-CN.md")
+    return chinese if chinese in translated() else page
 
 
 def parts(page: Path) -> Iterator[Part]:
@@ -248,14 +255,14 @@ def recorded() -> dict[str, list[str]]:
 
 
 def main() -> int:
-    pages = [page for page in translated() if not sys.argv[1:] or page.name in sys.argv[1:]]
+    pages = [page for page in translated() if not sys.argv[1:] or key(page) in sys.argv[1:]]
     record = recorded() if TRANSLATED_FROM.exists() else {}
     wrong = [line for page in pages for line in differences(original(page), page)]
     if wrong:
         print("\n".join(wrong), file=sys.stderr)
         return 1
-    record |= {page.name: digests(original(page)) for page in pages}
-    names = {page.name for page in translated()}
+    record |= {key(page): digests(original(page)) for page in pages}
+    names = {key(page) for page in translated()}
     rows = [
         f"{json.dumps(name)}: {json.dumps(record[name])}" for name in sorted(names & record.keys())
     ]
