@@ -311,3 +311,21 @@ async def test_a_server_that_is_not_needed_any_more_answers_what_it_was_asked(
         assert await within(answer) == b"OK"
         await within(busy.lost.wait())
         listener.close()
+
+
+@pytest.mark.parametrize("end", [Server.close, Server.drain])
+@on_a_loop
+async def test_a_connection_accepted_as_the_server_ends_does_not_stay_open(
+    short_dir: Path, end: Callable[[Server], None]
+) -> None:
+    """Another instance would wait for ever for the end of this one."""
+    async with asyncio.TaskGroup() as tasks:
+        server = Server({}, tasks)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.setblocking(False)
+            loop = asyncio.get_running_loop()
+            accepted = server.protocol()
+            end(server)
+            await loop.connect_accepted_socket(lambda: accepted, ours)
+            assert await within(loop.sock_recv(theirs, 1)) == b""

@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 class _SilentConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self.lost = asyncio.Event()
+        self.transport: asyncio.BaseTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()
@@ -75,6 +79,7 @@ class Peers:
             self.departures.set(self.departures.value + len(departed))
 
     async def _follow(self, instance: str) -> None:
+        connection = None
         try:
             connection = await self._connect(instance, STALE_AFTER)
             if connection is None:
@@ -91,6 +96,8 @@ class Peers:
             self.departures.set(self.departures.value + (instance in self._present))
         finally:
             self._followed.discard(instance)
+            if connection is not None:
+                connection.transport.close()
 
     async def _connect(self, instance: str, retry: float = 0.0) -> _SilentConnection | None:
         """None when nobody listens at any of its sockets, which are removed then; with

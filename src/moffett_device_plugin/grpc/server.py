@@ -59,17 +59,20 @@ class Server:
         self._methods = methods
         self._tasks = tasks
         self._connections: dict[_ServerProtocol, None] = {}  # oldest first
+        self._ended = False
 
     def protocol(self) -> asyncio.Protocol:
-        return _ServerProtocol(self._methods, self._tasks, self._connections)
+        return _ServerProtocol(self._methods, self._tasks, self._connections, lambda: self._ended)
 
     def close(self) -> None:
         """Closes every connection with GOAWAY."""
+        self._ended = True
         for connection in list(self._connections):
             connection.end()
 
     def drain(self) -> None:
         """Closes each connection when its running calls have ended, or after DRAIN seconds."""
+        self._ended = True
         for connection in list(self._connections):
             connection.end_when_idle()
 
@@ -80,10 +83,12 @@ class _ServerProtocol(asyncio.Protocol):
         methods: Mapping[str, Method],
         tasks: asyncio.TaskGroup,
         connections: dict[_ServerProtocol, None],
+        ended: Callable[[], bool],
     ) -> None:
         self._methods = methods
         self._tasks = tasks
         self._siblings = connections
+        self._server_ended = ended
         self._http = Connection(client=False)
         self._calls: dict[int, _Call] = {}
         self._transport: asyncio.Transport
@@ -96,6 +101,10 @@ class _ServerProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._siblings[self] = None
+        if self._server_ended():
+            # It was accepted just before the end, and would be open for ever.
+            self._transport.abort()
+            return
         self._write()
         if len(self._siblings) > MAX_CONNECTIONS:
             # One without a call, so that other clients cannot displace the kubelet.
