@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,moffett_device_plugin/api/podresources.proto\x12\x0cpodresources\"\x19\n\x17ListPodResourcesRequest\"M\n\x18ListPodResourcesResponse\x12\x31\n\rpod_resources\x18\x01 \x03(\x0b\x32\x1a.podresources.PodResources\"e\n\x0cPodResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x34\n\ncontainers\x18\x03 \x03(\x0b\x32 .podresources.ContainerResources\"S\n\x12\x43ontainerResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1e.podresources.ContainerDevices\"=\n\x10\x43ontainerDevices\x12\x15\n\rresource_name\x18\x01 \x01(\t\x12\x12\n\ndevice_ids\x18\x02 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,moffett_device_plugin/api/podresources.proto\x12\x0cpodresources\"\x19\n\x17ListPodResourcesRequest\"M\n\x18ListPodResourcesResponse\x12\x31\n\rpod_resources\x18\x01 \x03(\x0b\x32\x1a.podresources.PodResources\"e\n\x0cPodResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x34\n\ncontainers\x18\x03 \x03(\x0b\x32 .podresources.ContainerResources\"\x8d\x01\n\x12\x43ontainerResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1e.podresources.ContainerDevices\x12\x38\n\x11\x64ynamic_resources\x18\x05 \x03(\x0b\x32\x1d.podresources.DynamicResource\"=\n\x10\x43ontainerDevices\x12\x15\n\rresource_name\x18\x01 \x01(\t\x12\x12\n\ndevice_ids\x18\x02 \x03(\t\"t\n\x0f\x44ynamicResource\x12\x12\n\nclaim_name\x18\x02 \x01(\t\x12\x17\n\x0f\x63laim_namespace\x18\x03 \x01(\t\x12\x34\n\x0f\x63laim_resources\x18\x04 \x03(\x0b\x32\x1b.podresources.ClaimResource\"z\n\rClaimResource\x12,\n\x0b\x63\x64i_devices\x18\x01 \x03(\x0b\x32\x17.podresources.CDIDevice\x12\x13\n\x0b\x64river_name\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x04 \x01(\t\"\x19\n\tCDIDevice\x12\x0c\n\x04name\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPODRESOURCESRESPONSE']._serialized_end=166
   _globals['_PODRESOURCES']._serialized_start=168
   _globals['_PODRESOURCES']._serialized_end=269
-  _globals['_CONTAINERRESOURCES']._serialized_start=271
-  _globals['_CONTAINERRESOURCES']._serialized_end=354
-  _globals['_CONTAINERDEVICES']._serialized_start=356
-  _globals['_CONTAINERDEVICES']._serialized_end=417
+  _globals['_CONTAINERRESOURCES']._serialized_start=272
+  _globals['_CONTAINERRESOURCES']._serialized_end=413
+  _globals['_CONTAINERDEVICES']._serialized_start=415
+  _globals['_CONTAINERDEVICES']._serialized_end=476
+  _globals['_DYNAMICRESOURCE']._serialized_start=478
+  _globals['_DYNAMICRESOURCE']._serialized_end=594
+  _globals['_CLAIMRESOURCE']._serialized_start=596
+  _globals['_CLAIMRESOURCE']._serialized_end=718
+  _globals['_CDIDEVICE']._serialized_start=720
+  _globals['_CDIDEVICE']._serialized_end=745
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,1 @@
+"""The driver for dynamic resource allocation (DRA). Imported only where it is on."""
