@@ -14,9 +14,10 @@ from moffett_device_plugin.grpc.messages import Code, StatusError
 from moffett_device_plugin.grpc.server import Server, Unary
 from moffett_device_plugin.podresources.client import (
     Holder,
-    Holders,
+    Holdings,
     PodResourcesError,
     list_holders,
+    list_holdings,
 )
 from moffett_device_plugin.podresources.watcher import PodResourcesWatcher, RefreshIntervals
 from tests.support.podresources import V1, V1ALPHA1, PodResources
@@ -116,10 +117,10 @@ async def test_a_nudge_finds_the_pod_as_soon_as_the_kubelet_lists_it(socket: Pat
     asked = asyncio.Event()
     async with kubelet.serving(socket), asyncio.TaskGroup() as tasks:
 
-        async def ask() -> Holders:
-            holders = await list_holders(socket)
+        async def ask() -> Holdings:
+            holdings = await list_holdings(socket)
             asked.set()
-            return holders
+            return holdings
 
         pod_resources_watcher = PodResourcesWatcher(
             intervals=RefreshIntervals(3600, (0.001,) * 1000), ask=ask

@@ -76,7 +76,7 @@ def build_allocate_result(
         nodes=_nodes_of(devices, state)
         if "device-specs" in device_list_strategy.strategies
         else (),
-        envs=_envs(devices, resource),
+        envs=environment_of(devices, resource),
         mounts=tuple(sola or ()) if device_list_strategy.inject_sola and devices else (),
         annotations=(
             _annotations(names, resource)
@@ -87,7 +87,9 @@ def build_allocate_result(
     )
 
 
-def _envs(devices: Sequence[Device], resource: str) -> Mapping[str, str]:
+def environment_of(devices: Sequence[Device], resource: str) -> Mapping[str, str]:
+    """The variables by which a container finds `devices`, which are in bus order;
+    `resource` is what it asked for."""
     envs = {
         ENV_IDS: ",".join(device.id for device in devices),
         ENV_INDEXES: ",".join(str(device.index) for device in devices),

@@ -23,15 +23,18 @@ class CdiError(Exception):
 
 
 class CdiDirectory:
-    """One spec's place: `file` is VENDOR-CLASS.json in `path`, as CDI recommends.
+    """One spec's place: `file` is VENDOR-CLASS.json in `path`, as CDI recommends; with
+    `part`, which has to be fit for a file's name, VENDOR-CLASS-PART.json.
 
     Raises IllegalNameError for a wrong `kind`.
     """
 
-    def __init__(self, path: Path = DEFAULT_DIRECTORY, kind: str = DEFAULT_KIND) -> None:
+    def __init__(
+        self, path: Path = DEFAULT_DIRECTORY, kind: str = DEFAULT_KIND, part: str = ""
+    ) -> None:
         self.path = path
         self.kind = kind
-        self.file = path / ("-".join(split_kind(kind)) + ".json")
+        self.file = path / ("-".join([*split_kind(kind), *filter(None, [part])]) + ".json")
 
     def write(self, spec: Spec) -> bool:
         """Puts `spec` in force; False when it was already. Raises CdiError.
@@ -43,7 +46,7 @@ class CdiDirectory:
         try:
             if self._holds(data):
                 return False
-            self._make_directory()
+            make_directory(self.path)
             self._replace(data)
         except OSError as error:
             raise CdiError(f"cannot write {self.file}: {error.strerror}") from error
@@ -81,13 +84,6 @@ class CdiDirectory:
                 and file.read(len(data) + 1) == data
             )
 
-    def _make_directory(self) -> None:
-        try:
-            self.path.mkdir(mode=_DIRECTORY_MODE, parents=True)
-        except FileExistsError:
-            return
-        self.path.chmod(_DIRECTORY_MODE)  # whatever the umask is
-
     def _replace(self, data: bytes) -> None:
         # Engines read *.json and *.yaml. The name is new each time: during an update two
         # instances of the plugin write here, both with process id 1 of their containers.
@@ -102,3 +98,12 @@ class CdiDirectory:
             with suppress(OSError):
                 new.unlink()
             raise
+
+
+def make_directory(path: Path) -> None:
+    """A directory that engines can read, unless there is one. Raises OSError."""
+    try:
+        path.mkdir(mode=_DIRECTORY_MODE, parents=True)
+    except FileExistsError:
+        return
+    path.chmod(_DIRECTORY_MODE)  # whatever the umask is

@@ -109,7 +109,7 @@ def _shared_edits(
     edits: dict[str, Any] = {}
     if nodes := [n for n in snapshot.control_nodes if n.container_path not in owned]:
         edits["deviceNodes"] = _nodes(nodes)
-    if binds := [_mount(mount) for mount in mounts]:
+    if binds := [mount_edit(mount) for mount in mounts]:
         edits["mounts"] = binds
     return edits
 
@@ -133,7 +133,8 @@ def _node(node: DeviceNode) -> dict[str, Any]:
     return {**node_edit, "permissions": node.permissions}
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def mount_edit(mount: Mount) -> dict[str, Any]:
+    """The mount as an engine makes it: read-only."""
     return {
         "hostPath": mount.host_path,
         "containerPath": mount.container_path,

@@ -152,4 +152,6 @@ def _mapping(value: Any) -> Object:
 
 
 def _mappings(value: Any) -> Iterator[Object]:
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
+    return (
+        (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
+    )

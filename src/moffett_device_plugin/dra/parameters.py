@@ -1,8 +1,8 @@
 """The opaque parameters of classes and claims: SpuConfig. Pure, and strict.
 
-    apiVersion: spu.moffett.ai/v1alpha1
-    kind: SpuConfig
-    injectSola: true
+apiVersion: spu.moffett.ai/v1alpha1
+kind: SpuConfig
+injectSola: true
 """
 
 from __future__ import annotations

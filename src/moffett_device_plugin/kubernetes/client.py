@@ -66,6 +66,12 @@ class ApiClient:
         path = f"{_events(namespace)}/{quote(name, safe='')}"
         await self._call("patch", "events", "PATCH", path, patch, MERGE, expected=404)
 
+    async def get_claim(self, namespace: str, name: str) -> Object:
+        """A ResourceClaim. That there is none (404) is no error in the log."""
+        folder = f"/apis/resource.k8s.io/v1/namespaces/{quote(namespace, safe='')}"
+        path = f"{folder}/resourceclaims/{quote(name, safe='')}"
+        return await self._call("get", "resourceclaims", "GET", path, expected=404)
+
     async def list_node(self) -> tuple[Object | None, str]:
         """The node, None if it does not exist, and the resourceVersion to watch from."""
         path = f"/api/v1/nodes?{urlencode({**self._own, 'resourceVersion': '0'})}"

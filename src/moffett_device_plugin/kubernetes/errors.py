@@ -106,7 +106,8 @@ _REMEDIES = {
 
 
 def _forbidden(verb: str, resource: str, error: ApiError) -> dict[str, object]:
-    rule = f'{{apiGroups: [""], resources: ["{resource}"], verbs: ["{verb}"]}}'
+    group = "resource.k8s.io" if resource.startswith("resource") else ""
+    rule = f'{{apiGroups: ["{group}"], resources: ["{resource}"], verbs: ["{verb}"]}}'
     return {
         "verb": verb,
         "resource": resource,

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..runtime.watchable import Watchable
-from .client import SOCKET, Holders, PodResourcesError, list_holders
+from .client import SOCKET, ClaimUse, Holders, Holdings, PodResourcesError, list_holdings
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +30,23 @@ class RefreshIntervals:
 
 class PodResourcesWatcher:
     """`holders` is the kubelet's last answer; before the first one, what `recall` returns,
-    which is called whenever the kubelet did not answer. `error` is why the kubelet does
-    not answer now, None while it does."""
+    which is called whenever the kubelet did not answer. `claims` are the claims that
+    containers use, by the same answer. `answered`: there has been one. `error` is why the
+    kubelet does not answer now, None while it does."""
 
     def __init__(
         self,
         socket: Path = SOCKET,
         intervals: RefreshIntervals = RefreshIntervals(),
-        ask: Callable[[], Awaitable[Holders]] | None = None,
+        ask: Callable[[], Awaitable[Holdings]] | None = None,
         recall: Callable[[], Holders] = dict,
     ) -> None:
         self.holders: Watchable[Holders] = Watchable({})
+        self.claims: Watchable[tuple[ClaimUse, ...]] = Watchable(())
         self.error: str | None = None
-        self._ask = ask or partial(list_holders, socket)
+        self._ask = ask or partial(list_holdings, socket)
         self._recall = recall
-        self._answered = False
+        self.answered = False
         self._intervals = intervals
         self._nudged = asyncio.Event()
 
@@ -68,21 +70,25 @@ class PodResourcesWatcher:
         """Asks once; whether anything changed. What was last known stands while the
         kubelet does not answer: it may be restarting, and its pods go on."""
         try:
-            holders = await self._ask()
+            holdings = await self._ask()
         except PodResourcesError as error:
             self._log_unavailable(str(error))
-            return not self._answered and self._take(self._recall())
+            return not self.answered and self._take(Holdings(self._recall()))
         if self.error is not None:
             self.error = None
             log.info("pod-resources-available")
-        self._answered = True
-        return self._take(holders)
+        self.answered = True
+        return self._take(holdings)
 
-    def _take(self, holders: Holders) -> bool:
-        if holders == self.holders.value:
-            return False
-        self.holders.set(holders)
-        return True
+    def _take(self, holdings: Holdings) -> bool:
+        changed = False
+        if holdings.claims != self.claims.value:
+            self.claims.set(holdings.claims)
+            changed = True
+        if holdings.devices != self.holders.value:
+            self.holders.set(holdings.devices)
+            changed = True
+        return changed
 
     async def _ask_until_changed(self) -> None:
         while self._nudged.is_set():
