@@ -77,6 +77,7 @@ class ApiServer:
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         }
         self.events: dict[str, Object] = {}
+        self.claims: dict[tuple[str, str], Object] = {}  # by namespace and name
         self.requests: list[Request] = []
         self.script: deque[Answer] = deque()
         self.rule: Callable[[Request], Answer | None] = lambda _: None
@@ -246,6 +247,9 @@ class ApiServer:
         if path == "/api/v1/nodes":
             version = self.node["metadata"]["resourceVersion"]
             return Answer(content={"metadata": {"resourceVersion": version}, "items": [self.node]})
+        if "/resourceclaims/" in path:
+            claim = self.claims.get((path.split("/")[-3], path.split("/")[-1]))
+            return refusal(404, "NotFound", "not found") if claim is None else Answer(content=claim)
         if path.startswith(f"/api/v1/nodes/{NODE}"):
             if request.method == "PATCH":
                 self._patch_node(request)

@@ -16,12 +16,17 @@ V1, V1ALPHA1 = METHODS
 #: namespace/pod/container -> resource -> the unit ids of each entry of that resource.
 Pods = Mapping[str, Mapping[str, Sequence[Sequence[str]]]]
 
+#: namespace/pod/container -> claim, as namespace/name -> driver, pool, device and CDI names.
+Claims = Mapping[str, Mapping[str, Sequence[tuple[str, str, str, Sequence[str]]]]]
+
 
 @dataclass
 class PodResources:
-    """Answers with `pods`, or fails with `failure`; `calls` are the methods called."""
+    """Answers with `pods` and the claims that they use, or fails with `failure`; `calls`
+    are the methods called."""
 
     pods: Pods = field(default_factory=dict)
+    claims: Claims = field(default_factory=dict)
     failure: Exception | None = None
     calls: list[str] = field(default_factory=list)
 
@@ -31,7 +36,7 @@ class PodResources:
             self.calls.append(method)
             if self.failure is not None:
                 raise self.failure
-            return answer_of(self.pods)
+            return answer_of(self.pods, self.claims)
 
         return Unary(call)
 
@@ -51,15 +56,31 @@ class PodResources:
                 socket.unlink(missing_ok=True)  # Python 3.13 has done it
 
 
-def answer_of(pods: Pods) -> bytes:
+def answer_of(pods: Pods, claims: Claims | None = None) -> bytes:
     response = pb.ListPodResourcesResponse()
     for key, resources in pods.items():
-        namespace, name, container = key.split("/")
-        listed = next((p for p in response.pod_resources if p.name == name), None)
-        if listed is None:
-            listed = response.pod_resources.add(name=name, namespace=namespace)
-        added = listed.containers.add(name=container)
+        added = _container(response, key)
         for resource, entries in resources.items():
             for ids in entries:
                 added.devices.add(resource_name=resource, device_ids=ids)
+    for key, used in (claims or {}).items():
+        container = _container(response, key)
+        for claim, devices in used.items():
+            namespace, name = claim.split("/")
+            one = container.dynamic_resources.add(claim_namespace=namespace, claim_name=name)
+            for driver, pool, device, cdi in devices:
+                one.claim_resources.add(
+                    driver_name=driver,
+                    pool_name=pool,
+                    device_name=device,
+                    cdi_devices=[pb.CDIDevice(name=qualified) for qualified in cdi],
+                )
     return response.SerializeToString()
+
+
+def _container(response: pb.ListPodResourcesResponse, key: str) -> pb.ContainerResources:
+    namespace, name, container = key.split("/")
+    listed = next((p for p in response.pod_resources if p.name == name), None)
+    if listed is None:
+        listed = response.pod_resources.add(name=name, namespace=namespace)
+    return listed.containers.add(name=container)
