@@ -52,6 +52,8 @@ LEGAL = {
     "--pod-resources-socket": ["none", "/no/such.sock"],
     "--mx-smi-interval": ["0.5", "3600"],
     "--device-list-strategy": ["device-specs", "cdi-annotations", "cdi-cri,envvar"],
+    "--device-api": ["device-plugin", "dra"],
+    "--plugins-registry-dir": ["{tmp}"],
     "--cdi-dir": ["{tmp}"],
     "--cdi-version": ["0.5.0", "0.6.0"],
     "--inject-sola": SWITCH,

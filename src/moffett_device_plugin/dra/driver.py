@@ -88,7 +88,7 @@ class NodeDriver:
 
     async def run(self) -> None:
         try:
-            await self._begin()
+            await self.look()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_files())
                 tasks.create_task(self._follow_pods())
@@ -97,8 +97,8 @@ class NodeDriver:
         finally:
             self._client.close()
 
-    async def _begin(self) -> None:
-        """Before the kubelet can call."""
+    async def look(self) -> None:
+        """Reads the records of the claims that are prepared, as it does when it starts."""
         try:
             for record in await asyncio.to_thread(self._store.remove_void):
                 why = "it is of another boot"

@@ -29,6 +29,7 @@ from . import types
 from .types import OptionType
 
 LABEL_SINKS = ("none", "nfd", "api")
+DEVICE_APIS = ("device-plugin", "dra")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +198,17 @@ SERVE_OPTIONS = (
         "STRATEGY", repeatable=True,
     ),
     Option(
+        "--device-api", "deviceApi", "device-plugin", types.one_of(DEVICE_APIS),
+        "how the devices are given out: as a resource of the device plugin API, or as devices"
+        " of dynamic resource allocation (DRA, Kubernetes 1.34 and later)", "API",
+    ),
+    Option(
+        "--plugins-registry-dir", "pluginsRegistryDir", "/var/lib/kubelet/plugins_registry",
+        types.DIRECTORY, "the kubelet's directory for the sockets of DRA drivers", "DIR",
+    ),
+    Option(
         "--cdi-dir", "cdi.dir", "/var/run/cdi", types.DIRECTORY,
-        "where CDI specs are written when a cdi strategy is on", "DIR",
+        "where CDI specs are written when a cdi strategy or DRA is on", "DIR",
     ),
     Option(
         "--cdi-version", "cdi.version", "0.6.0", types.one_of(CDI_VERSIONS),
