@@ -46,6 +46,7 @@ AT_START = frozenset(
         "cdi_dir",
         "cdi_version",
         "plugins_registry",
+        "dra_evict",
     }
 )
 POD_RESOURCES = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
@@ -157,6 +158,7 @@ class Daemon:
             cdi_version=settings.cdi_version,
             inject_sola=strategy.inject_sola,
             grants=self.grants,
+            evict=settings.dra_evict,
         )
         await DraMode(context, self.device_api, self.claimed).run()
 

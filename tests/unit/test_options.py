@@ -53,6 +53,7 @@ LEGAL = {
     "--mx-smi-interval": ["0.5", "3600"],
     "--device-list-strategy": ["device-specs", "cdi-annotations", "cdi-cri,envvar"],
     "--device-api": ["device-plugin", "dra"],
+    "--dra-evict": ["bus-gone,over-temperature"],
     "--plugins-registry-dir": ["{tmp}"],
     "--cdi-dir": ["{tmp}"],
     "--cdi-version": ["0.5.0", "0.6.0"],

@@ -12,10 +12,12 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 
+from ..kubernetes.dra import DraClient
 from ..runtime.watchable import Watchable, set_within, waking
 from .context import TIMES, DriverTimes, NodeDriverContext
 from .driver import NodeDriver
 from .held import claimed
+from .publishing import Publisher, PublisherContext
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +39,33 @@ class DraMode:
         self._wanted = wanted
         self._taken = taken
         self.driver = NodeDriver(context, times)
+        self._on = Watchable(wanted.value == "dra")
+        self._client = DraClient(context.api)
+        self.publisher = Publisher(
+            self._client,
+            PublisherContext(
+                context.node,
+                context.monitor.state,
+                self.driver.registered,
+                self.driver.held,
+                self._on,
+                context.evict,
+                context.chips,
+            ),
+        )
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        wake, running = asyncio.Event(), None
-        driver = self.driver
+        wake = asyncio.Event()
+        try:
+            await self._follow(wake)
+        finally:
+            self._client.close()
+
+    async def _follow(self, wake: asyncio.Event) -> None:
+        driver, running = self.driver, None
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.publisher.run())
             with waking(wake, self._wanted, driver.claims):
                 while True:
                     wake.clear()
@@ -53,6 +76,8 @@ class DraMode:
                     if driver.accepting != wanted:
                         log.info("dra-on" if wanted else "dra-off")
                     driver.accepting = wanted
+                    if self._on.value != wanted:
+                        self._on.set(wanted)
                     needed = wanted or bool(driver.claims.value)
                     if needed and running is None:
                         running = tasks.create_task(driver.run())

@@ -76,6 +76,7 @@ class ServeSettings:
     cdi_version: Literal["0.5.0", "0.6.0"] = "0.6.0"
     device_api: Literal["device-plugin", "dra"] = "device-plugin"
     plugins_registry: Path = Path("/var/lib/kubelet/plugins_registry")
+    dra_evict: frozenset[str] = frozenset()
 
     @property
     def advertised(self) -> PluginConfig:
@@ -164,6 +165,7 @@ def serve_settings(values: Values) -> ServeSettings:
         cdi_version=values["--cdi-version"],
         device_api=values["--device-api"],
         plugins_registry=values["--plugins-registry-dir"],
+        dra_evict=values["--dra-evict"],
     )
 
 
