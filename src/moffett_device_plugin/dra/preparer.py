@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..cdi.directory import CdiDirectory
 from ..cdi.writer import SpecWriter
-from ..kubernetes.client import ApiClient
+from ..kubernetes.dra import DraClient
 from ..kubernetes.errors import ApiError
 from ..resources.device_ids import DeviceIds
 from ..runtime.watchable import Watchable
@@ -35,7 +35,7 @@ class ClaimPreparer:
         self,
         context: NodeDriverContext,
         store: RecordStore,
-        client: ApiClient,
+        client: DraClient,
         stats: DriverStats,
         times: DriverTimes,
         collided: Callable[[], object] = lambda: None,

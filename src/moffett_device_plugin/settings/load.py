@@ -34,6 +34,11 @@ class Configuration:
     def needs_labels(self) -> bool:
         return needs_labels(self.root, self.file)
 
+    def mentions(self, key: str) -> bool:
+        """Whether it has this key at the top, or in a section of some nodes."""
+        sections = [section for _, section in node_sections(self.root, self.file)]
+        return any(key in section.entries for section in (self.root, *sections))
+
     def check(self, values: Values, *, together: bool = False) -> None:
         """Raises ConfigurationError unless every part of it is right, on all nodes. With
         `together`, also the sections that can be for one node at once: there may be many

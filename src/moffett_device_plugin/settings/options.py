@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..devices.health.policy import HealthPolicy, parse_rules
+from ..devices.health.rules import RULES as HEALTH_RULES
 from ..hardware.settings import DEFAULT_CONTROL
 from ..resources.device_list_strategy import CDI_VERSIONS, STRATEGIES
 from ..resources.plugin_config import DEFAULT_MONITORING
@@ -29,6 +30,7 @@ from . import types
 from .types import OptionType
 
 LABEL_SINKS = ("none", "nfd", "api")
+DEVICE_APIS = ("device-plugin", "dra")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ def _rules(key: str, text: str) -> HealthPolicy:
     return parse_rules(text, key)
 
 
+def _codes(key: str, text: str) -> frozenset[str]:
+    return frozenset(_SOME_CODES.parse(key, text)) if text else frozenset()
+
+
+_SOME_CODES = types.some_of(tuple(rule.code for rule in HEALTH_RULES))
+_CODES = OptionType(_codes, _SOME_CODES.schema)
 _RESOURCE_NAME = OptionType(_resource, {"type": "string", "pattern": "^[^/]+/[^/]+$"})
 #: In the file, a rule is a key of a mapping; `config.document` knows.
 RULES = OptionType(
@@ -197,8 +205,23 @@ SERVE_OPTIONS = (
         "STRATEGY", repeatable=True,
     ),
     Option(
+        "--device-api", "deviceApi", "device-plugin", types.one_of(DEVICE_APIS),
+        "how the devices are given out: as a resource of the device plugin API, or as devices"
+        " of dynamic resource allocation (DRA, Kubernetes 1.34 and later)", "API",
+    ),
+    Option(
+        "--plugins-registry-dir", "pluginsRegistryDir", "/var/lib/kubelet/plugins_registry",
+        types.DIRECTORY, "the kubelet's directory for the sockets of DRA drivers", "DIR",
+    ),
+    Option(
+        "--dra-evict", "dra.evict", "", _CODES,
+        "with DRA: the reasons of health for which pods are evicted from an unhealthy device,"
+        " such as bus-gone; for others they stay, and new ones are kept away (repeatable)",
+        "CODE", repeatable=True,
+    ),
+    Option(
         "--cdi-dir", "cdi.dir", "/var/run/cdi", types.DIRECTORY,
-        "where CDI specs are written when a cdi strategy is on", "DIR",
+        "where CDI specs are written when a cdi strategy or DRA is on", "DIR",
     ),
     Option(
         "--cdi-version", "cdi.version", "0.6.0", types.one_of(CDI_VERSIONS),

@@ -74,6 +74,17 @@ class ServeSettings:
     integrations: IntegrationSettings = field(default_factory=IntegrationSettings)
     cdi_dir: Path = Path("/var/run/cdi")
     cdi_version: Literal["0.5.0", "0.6.0"] = "0.6.0"
+    device_api: Literal["device-plugin", "dra"] = "device-plugin"
+    plugins_registry: Path = Path("/var/lib/kubelet/plugins_registry")
+    dra_evict: frozenset[str] = frozenset()
+
+    @property
+    def advertised(self) -> PluginConfig:
+        """What is advertised through the device plugin API: no devices where they are given
+        out through DRA."""
+        if self.device_api == "device-plugin":
+            return self.plugin_config
+        return replace(self.plugin_config, resources=())
 
 
 class Item(Protocol):
@@ -152,6 +163,9 @@ def serve_settings(values: Values) -> ServeSettings:
         integrations=integration_settings(values),
         cdi_dir=values["--cdi-dir"],
         cdi_version=values["--cdi-version"],
+        device_api=values["--device-api"],
+        plugins_registry=values["--plugins-registry-dir"],
+        dra_evict=values["--dra-evict"],
     )
 
 

@@ -1,0 +1,90 @@
+"""The driver's life as the node changes between the device plugin API and DRA.
+
+In DRA the driver runs, and its devices are published. Back in the device plugin API they
+are not, and the driver stays for the claims that still have devices: without it their pods
+could not end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+
+from ..kubernetes.dra import DraClient
+from ..runtime.watchable import Watchable, set_within, waking
+from .context import TIMES, DriverTimes, NodeDriverContext
+from .driver import NodeDriver
+from .held import claimed
+from .publishing import Publisher, PublisherContext
+
+log = logging.getLogger(__name__)
+
+#: Seconds between looks for claims of other instances, while the driver does not run.
+LOOK = 2.0
+
+
+class DraMode:
+    """`wanted` is the API that devices are to be given out through, `taken` is kept to
+    the devices that claims have."""
+
+    def __init__(
+        self,
+        context: NodeDriverContext,
+        wanted: Watchable[str],
+        taken: Watchable[Mapping[str, str]],
+        times: DriverTimes = TIMES,
+    ) -> None:
+        self._wanted = wanted
+        self._taken = taken
+        self.driver = NodeDriver(context, times)
+        self._on = Watchable(wanted.value == "dra")
+        self._client = DraClient(context.api)
+        self.publisher = Publisher(
+            self._client,
+            PublisherContext(
+                context.node,
+                context.monitor.state,
+                self.driver.registered,
+                self.driver.held,
+                self._on,
+                context.evict,
+                context.chips,
+            ),
+        )
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        wake = asyncio.Event()
+        try:
+            await self._follow(wake)
+        finally:
+            self._client.close()
+
+    async def _follow(self, wake: asyncio.Event) -> None:
+        driver, running = self.driver, None
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.publisher.run())
+            with waking(wake, self._wanted, driver.claims):
+                while True:
+                    wake.clear()
+                    if running is None:
+                        await driver.look()
+                    self._taken.set(claimed(driver.claims.value))
+                    wanted = self._wanted.value == "dra"
+                    if driver.accepting != wanted:
+                        log.info("dra-on" if wanted else "dra-off")
+                    driver.accepting = wanted
+                    if self._on.value != wanted:
+                        self._on.set(wanted)
+                    needed = wanted or bool(driver.claims.value)
+                    if needed and running is None:
+                        running = tasks.create_task(driver.run())
+                    elif running is not None and not needed:
+                        running.cancel()
+                        with suppress(asyncio.CancelledError):
+                            await running
+                        running = None
+                    # During an update another instance may still prepare claims.
+                    await set_within(wake, None if running is not None else LOOK)
