@@ -29,6 +29,7 @@ from .runtime.watchable import Watchable
 from .settings.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from .dra.mode import DraMode
     from .kubernetes.settings import ApiSettings
     from .podresources.watcher import PodResourcesWatcher
     from .settings.reload import ConfigFile
@@ -121,25 +122,27 @@ class Daemon:
             tasks.create_task(self._follow_kubelet())
             tasks.create_task(self.plugin_manager.run())
             tasks.create_task(self.monitor.run())
+            dra = self._dra(self._api) if self.dra and self._api is not None else None
             context = IntegrationContext(
                 self.monitor,
                 self.plugin_manager,
                 self.counters,
                 self.pod_resources_watcher,
                 lambda: self.settings,
+                dra,
             )
             integrations = run_integrations(
                 self.settings.integrations, context, self._api, self.node_labels
             )
             tasks.create_task(integrations)
-            if self.dra and self._api is not None:
-                tasks.create_task(self._dra(self._api))
+            if dra is not None:
+                tasks.create_task(dra.run())
             if self._file is not None:
                 tasks.create_task(self._follow_configuration(self._file))
                 if self.node_labels is not None:
                     tasks.create_task(self._follow_labels(self._file, self.node_labels))
 
-    async def _dra(self, api: ApiSettings) -> None:
+    def _dra(self, api: ApiSettings) -> DraMode:
         from .dra.context import NodeDriverContext
         from .dra.mode import DraMode
 
@@ -160,7 +163,7 @@ class Daemon:
             grants=self.grants,
             evict=settings.dra_evict,
         )
-        await DraMode(context, self.device_api, self.claimed).run()
+        return DraMode(context, self.device_api, self.claimed)
 
     async def _follow_configuration(self, file: ConfigFile) -> None:
         async for settings in file.changes():

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from ..kubernetes.dra import DraClient
+from ..podresources.client import Holder
 from ..runtime.watchable import Watchable, set_within, waking
 from .context import TIMES, DriverTimes, NodeDriverContext
 from .driver import NodeDriver
-from .held import claimed
+from .held import claimed, uses_by_chip
 from .publishing import Publisher, PublisherContext
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class DraMode:
         taken: Watchable[Mapping[str, str]],
         times: DriverTimes = TIMES,
     ) -> None:
+        self._context = context
         self._wanted = wanted
         self._taken = taken
         self.driver = NodeDriver(context, times)
@@ -53,6 +55,21 @@ class DraMode:
                 context.chips,
             ),
         )
+
+    @property
+    def on(self) -> bool:
+        """Whether devices are given out through DRA."""
+        return self._on.value
+
+    def users(self) -> Mapping[str, tuple[tuple[Holder, str], ...]]:
+        """By device, the containers that use it through a claim, each with the claim's
+        `namespace/name`."""
+        chips = (device.id for device in self._context.monitor.state.value.snapshot.devices)
+        uses = uses_by_chip(self._context.pod_resources.claims.value, chips)
+        return {
+            chip: tuple(dict.fromkeys((use.holder, f"{use.namespace}/{use.name}") for use in found))
+            for chip, found in uses.items()
+        }
 
     async def run(self) -> None:
         """Until it is cancelled."""
