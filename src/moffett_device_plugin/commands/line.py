@@ -48,6 +48,13 @@ COMMANDS = {
         "configuration.md",
         tuple(GROUPS),
     ),
+    "telemetry": Command(
+        "run mx-smi for the plugin, in a container that has the monitoring resource",
+        "[options]",
+        ("telemetry", "telemetry --host-root /host"),
+        "telemetry.md",
+        ("configuration", "hardware"),
+    ),
     "devices": Command(
         "print the devices of the node",
         "[options]",
@@ -189,8 +196,8 @@ def _run(words: Sequence[str]) -> int:
     if command != "doctor":  # which reports a wrong variable as a finding
         check_variables(os.environ)
     values = Values(arguments, os.environ)
-    # The daemon has handlers of its own.
-    with nullcontext() if command == "serve" else exits_on_sigterm():
+    # These have handlers of their own.
+    with nullcontext() if command in ("serve", "telemetry") else exits_on_sigterm():
         code: int = _module(command).run(values, arguments)
     return code
 
