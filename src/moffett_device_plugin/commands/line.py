@@ -48,13 +48,6 @@ COMMANDS = {
         "configuration.md",
         tuple(GROUPS),
     ),
-    "telemetry": Command(
-        "run mx-smi for the plugin, in a container that has the monitoring resource",
-        "[options]",
-        ("telemetry", "telemetry --host-root /host"),
-        "telemetry.md",
-        ("configuration", "hardware"),
-    ),
     "devices": Command(
         "print the devices of the node",
         "[options]",
@@ -103,6 +96,13 @@ COMMANDS = {
             "simulate status --simulate 2xS30",
         ),
         "quickstart.md",
+        ("configuration", "hardware"),
+    ),
+    "telemetry": Command(
+        "run mx-smi for the plugin, in a container that has the monitoring resource",
+        "[options]",
+        ("telemetry", "telemetry --host-root /host"),
+        "privileges.md",
         ("configuration", "hardware"),
     ),
 }
