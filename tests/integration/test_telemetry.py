@@ -254,7 +254,7 @@ def test_who_does_not_answer_is_given_up_on(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(path))
         deaf.listen()
-        with pytest.raises(SmiError, match="did not answer in 0.1 s"):
+        with pytest.raises(SmiError, match="did not answer"):
             asyncio.run(TelemetryClient(path, 0.1).query())
 
 
