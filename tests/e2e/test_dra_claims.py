@@ -63,7 +63,13 @@ def driver(cluster: Cluster, simulated_image: object) -> Iterator[Plugin]:
     cluster.create(MANIFESTS / "dra.yml")
     running = Plugin(cluster, "app=moffett-dra")
     try:
-        dra.wait_for_devices(cluster, 6, seconds=60)
+        try:
+            dra.wait_for_devices(cluster, 6, seconds=60)
+        except AssertionError as error:
+            for pod in cluster.find("pods", NAMESPACE, "app=moffett-dra"):
+                error.add_note(cluster.logs(pod["metadata"]["name"], NAMESPACE))
+                error.add_note(str(pod["status"]))
+            raise
         yield running
     finally:
         cluster.kubectl("delete", "deviceclass", dra.CLASS, "--ignore-not-found")
@@ -172,7 +178,7 @@ def test_the_manuals_pod_runs_byte_for_byte(
 
 def test_three_chips_of_one_card_by_a_constraint(cluster: Cluster, driver: Plugin) -> None:
     first, second = cards(cluster).values()
-    selector = cel(f'device.attributes["{dra.CLASS}"].card == "{list(cards(cluster))[0]}"')
+    selector = cel(f'device.attributes["{dra.CLASS}"].card == "{next(iter(cards(cluster)))}"')
     start(cluster, claim("taken", exactly(selectors=selector)), pod_of("taken", "taken"))
     assert dra.allocated(cluster, "taken")[0] in first
     start(
@@ -515,7 +521,7 @@ def test_an_update_with_two_instances_under_claims(cluster: Cluster, driver: Plu
     start(cluster, claim("one"), pod_of("works", "one"))
     before = container_identity(cluster, "works")
     cluster.kubectl("-n", NAMESPACE, "rollout", "restart", "daemonset/moffett-dra")
-    started = []
+    started: list[str] = []
     while True:
         pod = f"during-{len(started)}"
         start(cluster, workload(pod, 1))

@@ -31,6 +31,8 @@ LEGAL = {
     "--host-root": ["/", "{tmp}", "."],
     "--mx-smi": ["none", "mx-smi", "env X='a b' mx-smi"],
     "--mx-smi-timeout": ["0.1", "60", "5s"],
+    "--telemetry-source": ["mx-smi", "socket", "none"],
+    "--telemetry-socket": ["{tmp}/telemetry.sock"],
     "--control-device": ["/dev/x", "/dev/x*,/dev/y", ""],
     "--device-node": ["/dev/spu{{index}}", "/dev/spu*,!/dev/spu-ctl"],
     "--virtual-functions": SWITCH,

@@ -104,7 +104,11 @@ def _with_file(values: Values, wrong: list[ConfigurationError]) -> tuple[Values,
 def _examined(context: Context) -> Context:
     """With the node's state and the holders of its devices, as far as they are available."""
     asked = start(lambda: asyncio.run(ask_holders(context.pod_resources)), HOLDERS_DEADLINE)
-    monitor = Monitor(create_hardware(context.hardware), context.policy, time.monotonic)
+    try:
+        hardware = create_hardware(context.hardware)
+    except OSError:  # a directory that may not be read: the check of the cards says so
+        return context
+    monitor = Monitor(hardware, context.policy, time.monotonic)
     error: str | None = None
     seconds = 0.0
     try:

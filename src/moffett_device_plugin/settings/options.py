@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ..devices.health.policy import HealthPolicy, parse_rules
 from ..devices.health.rules import RULES as HEALTH_RULES
-from ..hardware.settings import DEFAULT_CONTROL
+from ..hardware.settings import DEFAULT_CONTROL, DEFAULT_TELEMETRY_SOCKET, SMI_SOURCES
 from ..resources.device_list_strategy import CDI_VERSIONS, STRATEGIES
 from ..resources.plugin_config import DEFAULT_MONITORING
 from ..resources.pools import (
@@ -95,6 +95,16 @@ HARDWARE_OPTIONS = (
     Option(
         "--mx-smi-timeout", "mxSmi.timeoutSeconds", "5", types.seconds(0.1, 60),
         "how long a run of mx-smi may take before it is killed", "SECONDS",
+    ),
+    Option(
+        "--telemetry-source", "telemetry.source", "mx-smi", types.one_of(SMI_SOURCES),
+        "where temperatures, memory errors, serials and firmware state come from: mx-smi, run"
+        " by this process; socket, the process `telemetry` of another container; or none",
+        "SOURCE",
+    ),
+    Option(
+        "--telemetry-socket", "telemetry.socket", DEFAULT_TELEMETRY_SOCKET, types.PATH,
+        "the socket of `telemetry`; its directory must be writable by its owner only", "FILE",
     ),
     Option(
         "--control-device", "controlDevices", "", types.DEVICE_GLOBS,

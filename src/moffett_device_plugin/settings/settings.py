@@ -103,6 +103,8 @@ def hardware_settings(values: Values) -> HardwareSettings:
         host_root=values["--host-root"],
         smi=values["--mx-smi"],
         smi_timeout=values["--mx-smi-timeout"],
+        smi_source=values["--telemetry-source"],
+        telemetry_socket=values["--telemetry-socket"],
         control_devices=values["--control-device"],
         device_nodes=values["--device-node"],
         virtual_functions=values["--virtual-functions"],

@@ -16,7 +16,7 @@ CARD = "spu.moffett.ai/card"
 PREFIX = "spu.moffett.ai-claim-"
 CONFIG = f"""
 version: v1
-dra: {{evict: [pcie-fatal, over-temperature]}}
+dra: {{evict: [bus-gone, over-temperature]}}
 health: {{recoverySeconds: 1}}
 nodes:
 - match: {{labels: {{{LABEL}: dra}}}}
