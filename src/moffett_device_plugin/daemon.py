@@ -86,7 +86,6 @@ class Daemon:
         )
         self.directory = KubeletDirectory(settings.kubelet_dir)
         self.pod_resources_watcher = _pod_resources_watcher(settings, dra=dra)
-        self.dra = dra
         self.device_api: Watchable[str] = Watchable(settings.device_api)
         self.claimed: Watchable[Mapping[str, str]] = Watchable({})
         self.grants = Grants()
@@ -104,6 +103,7 @@ class Daemon:
             self.grants if dra else None,
         )
         self.plugin_manager = PluginManager(settings.advertised, context)
+        self.dra_mode = self._dra(api) if dra and api is not None else None
 
     @property
     def registered(self) -> bool:
@@ -122,21 +122,20 @@ class Daemon:
             tasks.create_task(self._follow_kubelet())
             tasks.create_task(self.plugin_manager.run())
             tasks.create_task(self.monitor.run())
-            dra = self._dra(self._api) if self.dra and self._api is not None else None
             context = IntegrationContext(
                 self.monitor,
                 self.plugin_manager,
                 self.counters,
                 self.pod_resources_watcher,
                 lambda: self.settings,
-                dra,
+                self.dra_mode,
             )
             integrations = run_integrations(
                 self.settings.integrations, context, self._api, self.node_labels
             )
             tasks.create_task(integrations)
-            if dra is not None:
-                tasks.create_task(dra.run())
+            if self.dra_mode is not None:
+                tasks.create_task(self.dra_mode.run())
             if self._file is not None:
                 tasks.create_task(self._follow_configuration(self._file))
                 if self.node_labels is not None:
