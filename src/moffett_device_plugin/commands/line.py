@@ -89,7 +89,6 @@ COMMANDS = {
         "[options]",
         ("telemetry", "telemetry --host-root /host"),
         "privileges.md",
-        ("configuration", "hardware"),
     ),
 }
 
