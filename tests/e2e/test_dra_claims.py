@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cluster import dra
@@ -48,8 +51,6 @@ def driver(cluster: Cluster, simulated_image: object) -> Iterator[Plugin]:
     """The plugin on a node whose label says DRA."""
     if cluster.minor < (1, 36):
         pytest.skip("resource.k8s.io/v1 with extended resources and taints is of 1.36 and later")
-    from pathlib import Path
-
     assert isinstance(simulated_image, Path)
     cluster.import_image(simulated_image)
     label(cluster, "dra")
@@ -108,7 +109,19 @@ def start(cluster: Cluster, *objects: Object, wait: bool = True) -> None:
     if wait:
         for made in objects:
             if made["kind"] == "Pod":
-                wait_for_phase(cluster, made["metadata"]["name"])
+                wait_for_running(cluster, made["metadata"]["name"])
+
+
+def wait_for_running(cluster: Cluster, pod: str) -> None:
+    """As `wait_for_phase`, for a pod whose first Prepare may fail: a kubelet tries it again
+    after a minute or more."""
+
+    def reached() -> bool:
+        phase = cluster.phase(pod)
+        assert phase != "Failed", cluster.get("pod", pod)["status"]
+        return phase == "Running"
+
+    wait_for(f"{pod} to run", reached, seconds=150)
 
 
 def names(ids: Sequence[str]) -> list[str]:
@@ -377,6 +390,7 @@ def test_a_chip_that_fails_before_its_pod_starts_is_not_given(
         wait_for("the allocation", lambda: dra.allocated(cluster, "late"), seconds=SECONDS)
         assert dra.allocated(cluster, "late") == names([chip])
         inject(cluster, chip, "ecc")
+        wait_for("the taint", lambda: dra.taints(cluster, names([chip])[0]), seconds=SECONDS)
     assert chip in refusal_of(cluster, "late")
     driver.simulate("heal", chip)
     wait_for("the pod to start", lambda: cluster.phase("late") == "Running", seconds=120)
@@ -445,22 +459,20 @@ def test_a_claim_that_says_it_has_another_claims_chip_is_refused(
 ) -> None:
     start(cluster, claim("real"), pod_of("real", "real"))
     held = dra.allocated(cluster, "real")[0]
-    cluster.create(claim("forged"))
     node = cluster.layout.node
+    cluster.create(claim("forged"))
+    pod = pod_of("forged", "forged")
+    pod["spec"]["nodeName"] = node  # past the scheduler
+    cluster.create(pod)
+    uid = cluster.get("pod", "forged")["metadata"]["uid"]
     result = {"request": "spus", "driver": dra.CLASS, "pool": node, "device": held}
-    selector = {
-        "nodeSelectorTerms": [
-            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-        ]
-    }
     forged = cluster.get("resourceclaim", "forged")
-    forged["status"] = {"allocation": {"devices": {"results": [result]}, "nodeSelector": selector}}
-    import json
-
-    text = json.dumps(forged)
+    forged["status"] = {
+        "allocation": {"devices": {"results": [result]}},
+        "reservedFor": [{"resource": "pods", "name": "forged", "uid": uid}],
+    }
     path = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/forged/status"
-    cluster.kubectl("replace", "--raw", path, "-f", "-", stdin=text)
-    start(cluster, pod_of("forged", "forged"), wait=False)
+    cluster.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(forged))
     refusal = refusal_of(cluster, "forged")
     assert "default/real" in refusal and "default/forged" in refusal
     assert cluster.phase("forged") == "Pending"
@@ -540,8 +552,6 @@ def test_an_update_with_two_instances_under_claims(cluster: Cluster, driver: Plu
 
 
 def test_an_instance_that_is_killed_leaves_nothing_behind(cluster: Cluster, driver: Plugin) -> None:
-    import os
-
     (pid,) = plugin_processes(cluster)
     os.kill(pid, signal.SIGKILL)
     wait_for("a new instance", lambda: plugin_processes(cluster) not in ([], [pid]), seconds=60)
@@ -577,9 +587,12 @@ def test_a_node_that_reboots_with_nothing_in_var_run(cluster: Cluster, driver: P
     start(cluster, workload("others", 3))
 
 
-def test_specs_that_somebody_deletes_are_back(cluster: Cluster, driver: Plugin) -> None:
-    pod = pod_of("works", "one", restarts=True)
-    start(cluster, claim("one"), pod)
+@pytest.mark.parametrize("kind", ["claim", "limits"])
+def test_specs_that_somebody_deletes_are_back(cluster: Cluster, driver: Plugin, kind: str) -> None:
+    if kind == "claim":
+        start(cluster, claim("one"), pod_of("works", "one", restarts=True))
+    else:
+        start(cluster, workload("works", 1, restarts=True))
     for path in cluster.layout.cdi.glob("*.json"):
         path.unlink()
     wait_for("the spec", lambda: dra.specs(cluster), seconds=15)
@@ -606,6 +619,8 @@ def test_without_an_api_server_pods_end_and_the_slice_is_right_afterwards(
     wait_for("the API server", lambda: cluster.answers("get", "--raw", "/readyz"), seconds=60)
     (device,) = names([chip])
     wait_for("the taint", lambda: dra.taints(cluster, device), seconds=SECONDS)
+    # The scheduler and the controllers come back in their own time.
+    start(cluster, workload("schedulable", 1))
 
 
 # --- from one API to the other ---------------------------------------------------------------
@@ -690,8 +705,6 @@ def test_pods_of_both_kinds_of_nodes_go_where_they_can(cluster: Cluster, driver:
 
 
 def test_many_short_pods_leave_nothing_behind(cluster: Cluster, driver: Plugin) -> None:
-    from pathlib import Path
-
     start(cluster, template("one", exactly()))
 
     def resident() -> int:

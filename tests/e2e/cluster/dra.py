@@ -18,6 +18,7 @@ CONFIG = f"""
 version: v1
 dra: {{evict: [bus-gone, over-temperature]}}
 health: {{recoverySeconds: 1}}
+mxSmi: {{intervalSeconds: 0.5}}
 nodes:
 - match: {{labels: {{{LABEL}: dra}}}}
   deviceApi: dra
