@@ -16,6 +16,7 @@ from moffett_device_plugin.dra.names import device_name
 from moffett_device_plugin.dra.publishing import Publisher, PublisherContext
 from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.kubernetes.dra import DraClient
+from moffett_device_plugin.kubernetes.rate_limiter import TokenBucket
 from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.apiserver import NODE, ApiServer, api_server, refusal
 from tests.support.running import on_a_loop
@@ -51,7 +52,7 @@ class Publishing:
 
 @asynccontextmanager
 async def publishing(
-    folder: Path, *, on: bool = True, dra: bool = True
+    folder: Path, *, on: bool = True, dra: bool = True, bucket: TokenBucket | None = None
 ) -> AsyncIterator[Publishing]:
     async with api_server(folder) as server, asyncio.TaskGroup() as tasks:
         server.dra = dra
@@ -61,7 +62,7 @@ async def publishing(
         turned_on = Watchable(on)
         client = DraClient(server.settings(request_timeout=1.0))
         context = PublisherContext(NODE, state, registered, held, turned_on)
-        publisher = Publisher(client, context)
+        publisher = Publisher(client, context, bucket)
         running = tasks.create_task(publisher.run())
         try:
             yield Publishing(server, publisher, state, registered, held, turned_on)
@@ -102,6 +103,31 @@ async def test_the_same_state_is_not_written_again(tmp_path: Path) -> None:
         it.state.set(SICK)
         await it.until(lambda: bool(it.tainted))
         assert len(it.server.seen("PATCH")) == 2
+
+
+@on_a_loop
+async def test_a_chip_that_flaps_costs_a_bounded_number_of_writes(tmp_path: Path) -> None:
+    """And what is missing is back at once all the same."""
+    async with publishing(tmp_path, bucket=TokenBucket(2, 3600.0)) as it:
+        await it.until(lambda: len(it.devices) == 6)
+        it.state.set(SICK)
+        await it.until(lambda: bool(it.tainted))
+        it.state.set(state_of("2xS30"))
+        await it.until(lambda: not it.tainted)
+        it.state.set(SICK)  # the third change has to wait
+        it.server.remove_slice(NAME)
+        await it.until(lambda: it.tainted == [device_name(A)])
+        assert len(it.server.seen("PATCH")) == 4
+
+
+@on_a_loop
+async def test_a_change_that_had_to_wait_is_written(tmp_path: Path) -> None:
+    async with publishing(tmp_path, bucket=TokenBucket(1, 0.3)) as it:
+        await it.until(lambda: len(it.devices) == 6)
+        it.state.set(SICK)
+        await it.until(lambda: bool(it.tainted))
+        it.state.set(state_of("2xS30"))
+        await it.until(lambda: not it.tainted)
 
 
 @on_a_loop

@@ -40,14 +40,17 @@ def examine(
     except ConfigurationError as error:
         wrong.append(error)
         configured = (Resource(),)
+    dra = values["--device-api"] == "dra"
     context = Context(
         hardware=hardware_settings(values),
         policy=health_policy(values),
         kubelet_dir=values["--kubelet-dir"],
         pod_resources=socket_of(values),
-        resources=configured,
+        resources=() if dra else configured,
         device_list_strategy=DeviceListStrategy(values["--device-list-strategy"]),
         cdi_dir=values["--cdi-dir"],
+        dra=dra,
+        plugins_registry=values["--plugins-registry-dir"],
         environment=Environment(variables=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),
         wrong_settings=tuple(wrong),

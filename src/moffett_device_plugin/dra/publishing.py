@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ..devices.state import NodeState
 from ..kubernetes.dra import DraClient
 from ..kubernetes.errors import ApiError, Backoff
+from ..kubernetes.rate_limiter import TokenBucket
 from ..kubernetes.responses import Object
 from ..runtime.watchable import Watchable, set_within, waking
 from .names import DRIVER
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 COALESCE = 0.1
 #: Seconds that one watch lasts.
 WATCH = 300
+#: Changes of a slice at once, and seconds for each one after that: each makes the scheduler
+#: look at all pods that wait. A slice that is missing is written at once.
+BURST, PERIOD = 10, 20.0
+#: A watch that ends within so many seconds is not started again at once.
+SHORT = 1.0
 #: Seconds until a server that does not have the API is asked again.
 UNAVAILABLE = 300.0
 
@@ -57,7 +63,9 @@ class PublisherContext:
 class Publisher:
     """`published` is whether the server has what it should, as far as is known."""
 
-    def __init__(self, client: DraClient, context: PublisherContext) -> None:
+    def __init__(
+        self, client: DraClient, context: PublisherContext, bucket: TokenBucket | None = None
+    ) -> None:
         self.stats = PublisherStats()
         self.published: Watchable[bool] = Watchable(False)
         self._client = client
@@ -69,6 +77,8 @@ class Publisher:
         self._unavailable = False
         self._wake = asyncio.Event()
         self._backoff = Backoff(first=0.5, most=30.0)
+        self._bucket = bucket or TokenBucket(BURST, PERIOD)
+        self._pause: float | None = None  # seconds until a change may be written
 
     async def run(self) -> None:
         """Until it is cancelled. The slices stay: another instance may have them."""
@@ -78,7 +88,7 @@ class Publisher:
             with waking(self._wake, *watched):
                 tasks.create_task(self._watch())
                 while True:
-                    await self._wake.wait()
+                    await set_within(self._wake, self._pause)
                     await asyncio.sleep(COALESCE)
                     self._wake.clear()
                     await self._publish()
@@ -95,6 +105,7 @@ class Publisher:
             self._backoff.succeeded()
 
     async def _make_equal(self) -> None:
+        self._pause = None
         if not self._listed:
             return  # the watch wakes this as soon as it is known what there is
         if not self._context.on.value:
@@ -108,6 +119,10 @@ class Publisher:
         await self._delete(tuple(other for other in self._stored if other != name))
         stored = self._stored.get(name)
         if stored is None or not same(wanted, stored):
+            now = asyncio.get_running_loop().time()
+            if stored is not None and not self._bucket.take(now):
+                self._pause = self._bucket.wait(now)
+                return
             await self._apply(wanted, stored)
         self._show(published=True)
 
@@ -153,7 +168,9 @@ class Publisher:
 
     async def _watch(self) -> None:
         backoff = Backoff(first=0.5, most=30.0)
+        clock = asyncio.get_running_loop().time
         while True:
+            began = clock()
             try:
                 slices, version = await self._client.list_slices(DRIVER)
                 self._unavailable = False
@@ -164,10 +181,13 @@ class Publisher:
                     backoff.succeeded()
                     self._take(kind, found)
             except ApiError as error:
-                if error.status == 410:
+                if error.status != 410:  # else it was too old: list again
+                    self._note_unavailable(error)
+                    pause = UNAVAILABLE if self._unavailable else backoff.failed(error)
+                    await asyncio.sleep(pause)
                     continue
-                self._note_unavailable(error)
-                await asyncio.sleep(UNAVAILABLE if self._unavailable else backoff.failed(error))
+            if clock() - began < SHORT:
+                await asyncio.sleep(backoff.failed())
 
     def _take(self, kind: str, found: Object) -> None:
         name = _name(found)
