@@ -22,6 +22,7 @@ from .devices.monitor import Monitor, PollIntervals
 from .hardware import Hardware
 from .hardware.factory import create_hardware
 from .integrations import IntegrationContext, run_integrations
+from .resources.pools import Resource, devices_of
 from .runtime.counters import Counters
 from .runtime.log import set_up
 from .runtime.resource_exhausted import log_resource_exhaustion_once
@@ -86,7 +87,7 @@ class Daemon:
         )
         self.directory = KubeletDirectory(settings.kubelet_dir)
         self.pod_resources_watcher = _pod_resources_watcher(settings, dra=dra)
-        self.device_api: Watchable[str] = Watchable(settings.device_api)
+        self.dra_resources: Watchable[tuple[Resource, ...]] = Watchable(settings.dra_resources)
         self.claimed: Watchable[Mapping[str, str]] = Watchable({})
         self.grants = Grants()
         context = PluginContext(
@@ -161,8 +162,9 @@ class Daemon:
             inject_sola=strategy.inject_sola,
             grants=self.grants,
             evict=settings.dra_evict,
+            chips=lambda state: devices_of(state, self.dra_resources.value),
         )
-        return DraMode(context, self.device_api, self.claimed)
+        return DraMode(context, self.dra_resources, self.claimed)
 
     async def _follow_configuration(self, file: ConfigFile) -> None:
         async for settings in file.changes():
@@ -202,8 +204,8 @@ class Daemon:
             self.monitor.change(settings.health, settings.smi_interval)
         if settings.advertised != before.advertised:
             self.plugin_manager.change_plugin_config(settings.advertised)
-        if settings.device_api != before.device_api:
-            self.device_api.set(settings.device_api)
+        if settings.dra_resources != before.dra_resources:
+            self.dra_resources.set(settings.dra_resources)
 
     async def _follow_kubelet(self) -> None:
         version, known = -1, None
@@ -256,7 +258,7 @@ async def serve(
         extra={
             "version": __version__,
             "resources": [str(resource) for resource in settings.advertised.resources],
-            **({"device_api": settings.device_api} if dra else {}),
+            **({"dra": bool(settings.dra_resources)} if dra else {}),
             "kubelet_dir": settings.kubelet_dir,
             "host_root": settings.hardware.host_root,
             "simulated_cards": len(settings.hardware.simulate),

@@ -190,6 +190,10 @@ RIGHTS: dict[str, tuple[dict[str, Any], set[Rule]]] = {
     ),
     "DRA": ({"deviceApi": "dra"}, DRA_RIGHTS),
     "DRA by the file": ({"config": {"inline": {"deviceApi": "dra"}}}, DRA_RIGHTS),
+    "DRA for some devices": (
+        {"config": {"inline": {"resources": [{"select": {"index": 0}, "deviceApi": "dra"}]}}},
+        DRA_RIGHTS,
+    ),
     "nodes that go back from DRA": ({"dra": {"enabled": True}}, DRA_RIGHTS),
 }
 

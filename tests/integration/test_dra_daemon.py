@@ -20,6 +20,9 @@ from moffett_device_plugin.metrics.exposition import render
 from moffett_device_plugin.metrics.families import collect
 from moffett_device_plugin.metrics.readiness import unready
 from moffett_device_plugin.metrics.view import View
+from moffett_device_plugin.resources.plugin_config import PluginConfig
+from moffett_device_plugin.resources.pools import Resource
+from moffett_device_plugin.resources.selector import Selector
 from tests.support.apiserver import NODE, ApiServer, api_server
 from tests.support.claims import claim, message, result
 from tests.support.podresources import PodResources
@@ -79,7 +82,7 @@ class DraDaemon:
 
 
 @asynccontextmanager
-async def dra_daemon(folder: Path, api: str = "dra") -> AsyncIterator[DraDaemon]:
+async def dra_daemon(folder: Path, *resources: Resource) -> AsyncIterator[DraDaemon]:
     pods = PodResources()
     (folder / "kubelet").mkdir()
     async with (
@@ -92,7 +95,7 @@ async def dra_daemon(folder: Path, api: str = "dra") -> AsyncIterator[DraDaemon]
         listening = it.tasks.create_task(kubelet.run())
         settings = replace(
             settings_for(it.directory),
-            device_api=api,  # type: ignore[arg-type]
+            plugin_config=PluginConfig(resources or (Resource(api="dra"),)),
             plugins_registry=folder / "registry",
             cdi_dir=folder / "cdi",
             pod_resources=folder / "pods.sock",
@@ -160,7 +163,8 @@ async def test_a_node_moves_to_the_other_api_and_back_under_a_claim(short_dir: P
         node.server.claims[TRAIN.namespace, TRAIN.name] = claim(TRAIN, result(CHIPS[0]))
         assert not (await node.kubelet.prepare(message(TRAIN), driver=DRIVER))[TRAIN.uid].error
 
-        node.daemon.apply(replace(node.daemon.settings, device_api="device-plugin"))
+        through_dra = node.daemon.settings.plugin_config
+        node.daemon.apply(replace(node.daemon.settings, plugin_config=PluginConfig()))
         await node.it.allocatable(len(CHIPS) - 1)  # that of the claim is not given out
         await node.server.until(lambda: not node.server.slices)
         assert unready(node.view()) is None
@@ -168,5 +172,26 @@ async def test_a_node_moves_to_the_other_api_and_back_under_a_claim(short_dir: P
         assert not (await node.kubelet.unprepare(message(TRAIN), driver=DRIVER))[TRAIN.uid].error
         await node.it.allocatable(len(CHIPS))
 
-        node.daemon.apply(replace(node.daemon.settings, device_api="dra"))
+        node.daemon.apply(replace(node.daemon.settings, plugin_config=through_dra))
         await node.server.until(lambda: node.published == len(CHIPS))
+
+
+@on_a_loop
+async def test_both_apis_have_devices_of_their_own(short_dir: Path) -> None:
+    """By a selection that the kubelet's resource excludes."""
+    some = Selector(bus_ids=frozenset(CHIPS[:2]))
+    resources = Resource(select=some, api="dra"), Resource(exclude=some)
+    async with dra_daemon(short_dir, *resources) as node:
+        await node.it.allocatable(4)
+        await node.server.until(lambda: node.published == 2)
+        assert set(node.it.kubelet.healthy_ids(RESOURCE)) == set(CHIPS[2:])
+        # A claim that was allocated the other side's device, as by a forged status.
+        node.server.claims[TRAIN.namespace, TRAIN.name] = claim(TRAIN, result(CHIPS[3]))
+        answer = (await node.kubelet.prepare(message(TRAIN), driver=DRIVER))[TRAIN.uid]
+        assert "which this node gives out through the device plugin API" in answer.error
+        # Another division, without a restart.
+        fewer = Selector(bus_ids=frozenset(CHIPS[:1]))
+        divided = PluginConfig((Resource(select=fewer, api="dra"), Resource(exclude=fewer)))
+        node.daemon.apply(replace(node.daemon.settings, plugin_config=divided))
+        await node.it.allocatable(5)
+        await node.server.until(lambda: node.published == 1)

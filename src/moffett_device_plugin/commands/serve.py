@@ -57,7 +57,7 @@ def run(values: Values, _: argparse.Namespace) -> int:
 def _uses_dra(settings: ServeSettings, configuration: Configuration | None) -> bool:
     """Whether devices are given out through DRA, the file has a section of this or other
     nodes where they are, or claims still have some from before."""
-    if settings.device_api == "dra" or (configuration and configuration.mentions("deviceApi")):
+    if settings.dra_resources or (configuration and configuration.mentions("deviceApi")):
         return True
     return any(settings.cdi_dir.glob("spu.moffett.ai-claim-*.json"))
 

@@ -40,16 +40,15 @@ def examine(
     except ConfigurationError as error:
         wrong.append(error)
         configured = (Resource(),)
-    dra = values["--device-api"] == "dra"
     context = Context(
         hardware=hardware_settings(values),
         policy=health_policy(values),
         kubelet_dir=values["--kubelet-dir"],
         pod_resources=socket_of(values),
-        resources=() if dra else configured,
+        resources=tuple(one for one in configured if one.api == "device-plugin"),
         device_list_strategy=DeviceListStrategy(values["--device-list-strategy"]),
         cdi_dir=values["--cdi-dir"],
-        dra=dra,
+        dra=any(one.api == "dra" for one in configured),
         plugins_registry=values["--plugins-registry-dir"],
         environment=Environment(variables=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from ..kubernetes.dra import DraClient
 from ..podresources.client import Holder
+from ..resources.pools import Resource
 from ..runtime.watchable import Watchable, set_within, waking
 from .context import TIMES, DriverTimes, NodeDriverContext
 from .driver import NodeDriver
@@ -26,13 +27,13 @@ LOOK = 2.0
 
 
 class DraMode:
-    """`wanted` is the API that devices are to be given out through, `taken` is kept to
-    the devices that claims have."""
+    """`wanted` is what is to be given out through DRA, nothing for no devices; `taken` is
+    kept to the devices that claims have."""
 
     def __init__(
         self,
         context: NodeDriverContext,
-        wanted: Watchable[str],
+        wanted: Watchable[tuple[Resource, ...]],
         taken: Watchable[Mapping[str, str]],
         times: DriverTimes = TIMES,
     ) -> None:
@@ -41,7 +42,7 @@ class DraMode:
         self._taken = taken
         self._linger = times.linger
         self.driver = NodeDriver(context, times)
-        self._on = Watchable(wanted.value == "dra")
+        self._on = Watchable(bool(wanted.value))
         self._client = DraClient(context.api)
         self.publisher = Publisher(
             self._client,
@@ -80,7 +81,7 @@ class DraMode:
             self._client.close()
 
     async def _follow(self, wake: asyncio.Event) -> None:
-        driver, running = self.driver, None
+        driver, running, version = self.driver, None, self._wanted.version
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.publisher.run())
             with waking(wake, self._wanted, driver.claims):
@@ -89,11 +90,12 @@ class DraMode:
                     if running is None:
                         await driver.look()
                     self._taken.set(claimed(driver.claims.value))
-                    wanted = self._wanted.value == "dra"
+                    wanted = bool(self._wanted.value)
                     if driver.accepting != wanted:
                         log.info("dra-on" if wanted else "dra-off")
                     driver.accepting = wanted
-                    if self._on.value != wanted:
+                    if self._wanted.version != version:  # other devices, perhaps
+                        version = self._wanted.version
                         self._on.set(wanted)
                     needed = wanted or bool(driver.claims.value)
                     if needed and running is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that changes which come together are waited for.
 COALESCE = 0.1
-#: Seconds that one watch lasts.
-WATCH = 300
+#: About how many seconds one watch lasts.
+WATCH = 600
 #: Changes of a slice at once, and seconds for each one after that: each makes the scheduler
 #: look at all pods that wait. A slice that is missing is written at once.
 BURST, PERIOD = 10, 20.0
@@ -170,14 +171,14 @@ class Publisher:
         backoff = Backoff(first=0.5, most=30.0)
         clock = asyncio.get_running_loop().time
         while True:
-            began = clock()
+            began, seconds = clock(), int(WATCH * random.uniform(0.8, 1.2))  # noqa: S311
             try:
                 slices, version = await self._client.list_slices(DRIVER)
                 self._unavailable = False
                 self._stored = {_name(one): one for one in slices}
                 self._listed = True
                 self._wake.set()
-                async for kind, found in self._client.watch_slices(DRIVER, version, WATCH):
+                async for kind, found in self._client.watch_slices(DRIVER, version, seconds):
                     backoff.succeeded()
                     self._take(kind, found)
             except ApiError as error:

@@ -19,6 +19,7 @@ from ..resources.device_list_strategy import CDI_VERSIONS, STRATEGIES
 from ..resources.plugin_config import DEFAULT_MONITORING
 from ..resources.pools import (
     DEFAULT_RESOURCE,
+    DEVICE_APIS,
     GRANULARITIES,
     NAMES_FROM,
     POLICIES,
@@ -30,7 +31,6 @@ from . import types
 from .types import OptionType
 
 LABEL_SINKS = ("none", "nfd", "api")
-DEVICE_APIS = ("device-plugin", "dra")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +171,11 @@ RESOURCE_OPTIONS = (
         "the devices to prefer for a pod: near each other, far apart, or any", "POLICY",
     ),
     Option(
+        "--device-api", "deviceApi", "device-plugin", types.one_of(DEVICE_APIS),
+        "how the devices are given out: as a resource of the device plugin API, or as devices"
+        " of dynamic resource allocation (DRA, Kubernetes 1.34 and later)", "API",
+    ),
+    Option(
         "--sharing-replicas", "sharing.replicas", "1", types.whole_number(1, 1000),
         "how many containers may share each advertised device; their memory is not isolated", "N",
     ),
@@ -213,11 +218,6 @@ SERVE_OPTIONS = (
         types.some_of(STRATEGIES),
         f"how containers get their devices: some of {', '.join(STRATEGIES)} (repeatable)",
         "STRATEGY", repeatable=True,
-    ),
-    Option(
-        "--device-api", "deviceApi", "device-plugin", types.one_of(DEVICE_APIS),
-        "how the devices are given out: as a resource of the device plugin API, or as devices"
-        " of dynamic resource allocation (DRA, Kubernetes 1.34 and later)", "API",
     ),
     Option(
         "--plugins-registry-dir", "pluginsRegistryDir", "/var/lib/kubelet/plugins_registry",

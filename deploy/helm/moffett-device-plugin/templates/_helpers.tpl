@@ -95,7 +95,7 @@ device API "dra", sends labels to "nfd" or "api", chooses sections by label ("by
 {{- else if has $what (list "injectSola" "events" "condition") -}}
 {{- if index . $what }}true{{ end -}}
 {{- else if eq $what "dra" -}}
-{{- if eq (default "" .deviceApi) "dra" }}true{{ end -}}
+{{- range concat (list .) (default list .resources) }}{{ if eq (default "" .deviceApi) "dra" }}true{{ end }}{{ end -}}
 {{- else if eq $what "by-label" -}}
 {{- if (default dict .match).labels }}true{{ end -}}
 {{- else if eq (default dict .labels).sink $what -}}
