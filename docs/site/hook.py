@@ -143,6 +143,11 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     return re.sub(rf"{ELSEWHERE}([^\"#]*)", relative, copying.with_copied_text(html))
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """The theme looks for a sitemap beside each page that these lead to; there is none."""
+    return re.sub(r'<link rel="alternate"[^>]*>', "", output)
+
+
 def on_page_context(context: Any, page: Page, config: MkDocsConfig, nav: Any) -> Any:
     """The switch between the languages stays on the page, where the other one has it."""
     name = page.file.src_uri
