@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -13,6 +14,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from moffett_device_plugin.__main__ import main
+from moffett_device_plugin.doctor import examine
+from tests.support.fakehost import FakeHost
 from tests.support.podresources import PodResources
 from tests.support.running import RESOURCE, Running, running, simulated, within
 
@@ -51,6 +57,30 @@ async def findings(directory: Path, *flags: str) -> dict[str, dict[str, Any]]:
 def write_checkpoint(it: Running, ids: list[str]) -> None:
     text = json.dumps({"Data": {"RegisteredDevices": {RESOURCE: ids}}})
     (it.directory / "kubelet_internal_checkpoint").write_text(text)
+
+
+@on_a_loop
+async def test_a_missing_kubelet_directory_is_one_failure_and_one_reason(short_dir: Path) -> None:
+    _, out, _ = await doctor(short_dir / "none", "--simulate-control", str(short_dir / "c.json"))
+    *lines, counts, again = out.splitlines()
+    assert [line for line in lines if line.startswith("fail")] == [again]
+    assert " kubelet-dir " in again
+    assert ", 1 failed, " in counts
+    (skipped,) = [line for line in lines if "there is no directory" in line]
+    for check in ("kubelet-socket", "stale-sockets", "plugin", "registration"):
+        assert check in skipped
+
+
+def test_a_bus_that_may_not_be_read_is_a_finding(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "sys/bus/pci/devices")
+
+    (host.root / "sys/bus/pci/devices").rename(host.root / "sys/bus/pci/away")
+    monkeypatch.setattr(examine, "create_hardware", refuse)
+    assert main(["doctor", "--host-root", str(host.root)]) == 1
+    assert "the PCI bus cannot be read" in capsys.readouterr().out
 
 
 @on_a_loop

@@ -25,6 +25,8 @@ COMMANDS = {
     "simulate": ["simulate", "status", *NODE, "{control}"],
     "config": ["config", "show"],
     "help": ["serve", "--help"],
+    "short help": ["--help"],
+    "version": ["--version"],
     "demo": ["demo"],
 }
 
@@ -50,7 +52,7 @@ def test_output_that_is_closed_or_full_is_no_traceback(command: list[str]) -> No
         assert "Traceback" not in done.stderr
         assert "Exception" not in done.stderr
         assert len(done.stderr.splitlines()) <= 3  # why, and the code
-        if "2>&-" not in redirected and "help" not in command[-1]:
+        if "2>&-" not in redirected:
             assert int(done.stderr.split()[-1]) in codes
 
 
@@ -152,12 +154,32 @@ def test_a_narrow_terminal_is_no_error(command: list[str], width: int) -> None:
     assert any(line.strip() for line in lines_of(command, width))
 
 
+@pytest.mark.parametrize("width", [24, 59, 80])
+def test_the_demo_keeps_every_word_on_a_narrow_terminal(width: int) -> None:
+    lines = lines_of([*PROGRAM, "demo"], width)
+    words = " ".join(" ".join(lines).split())
+    assert "…" not in words
+    assert "kubelet-restarted" in words
+    assert "pod inference kept its devices." in words
+    assert max(map(len, lines)) <= width
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_each_device_keeps_its_health_on_a_narrow_terminal(width: int, tmp_path: Path) -> None:
     lines = lines_of([*PROGRAM, "devices", *NODE, str(tmp_path / "c.json")], width)
     devices = [line for line in lines if "0000:" in line]
     assert len(devices) == 6
     assert all(re.search(r"0000:[0-9a-f]{2}:00\.0 .*heal", line) for line in devices)
+
+
+def test_the_demo_wraps_nothing_in_a_pipe() -> None:
+    done = subprocess.run(
+        [*PROGRAM, "demo"], capture_output=True, text=True, check=True, timeout=60,
+        env={**os.environ, "COLUMNS": "20"},
+    )  # fmt: skip
+    events = [line for line in done.stdout.splitlines()[2:] if line.strip()]
+    assert all(re.match(r" *\d+\.\d\d s  [a-z-]+ +\S.*", line) for line in events)
+    assert len(events) == 8
 
 
 def test_what_failed_is_told_in_full_on_a_narrow_terminal(tmp_path: Path) -> None:

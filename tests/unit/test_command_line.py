@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.__main__ import main
-from moffett_device_plugin.commands.line import build_parser
+from moffett_device_plugin.commands.line import COMMANDS, build_parser
+from moffett_device_plugin.settings.options import OPTIONS
 from moffett_device_plugin.settings.settings import ServeSettings, Values, serve_settings
 from tests.support.fakehost import FakeHost
+
+ROOT = Path(__file__).parents[2]
 
 
 def settings(*flags: str, **env: str) -> ServeSettings:
@@ -101,8 +105,11 @@ def test_a_wrong_command_line_is_one_line_too(
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["sevre"], "there is no command sevre; did you mean serve?"),
-        (["xyz"], "there is no command xyz; use one of serve, devices, "),
+        (["sevre"], "there is no command 'sevre'; did you mean serve?"),
+        (["xyz"], "there is no command 'xyz'; use one of serve, devices, "),
+        ([""], "there is no command ''; use one of serve, devices, "),
+        (["--simulate", "2xS30", "devices"], "--simulate: a command comes first, its options"),
+        (["doctor", "--bundel", "x"], "did you mean --bundle?; see moffett-device-plugin doctor "),
         (["devices", "--hots-root", "/"], "there is no option --hots-root; did you mean --host-"),
         (["demo", "--jsn"], "there is no option --jsn; did you mean --json?"),
         (["serve", "--sim", "2xS30"], "there is no option --sim"),  # no abbreviations
@@ -116,6 +123,27 @@ def test_what_is_not_known_is_answered_with_what_is(
     with pytest.raises(SystemExit):
         main(argv)
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_a_screen_with_examples_and_the_manual(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.count(f"\n  moffett-device-plugin {command}") == 2
+    (page,) = re.findall(r"Manual: docs/(\S+)", text)
+    assert (ROOT / "docs" / page).is_file()
+    assert "\nthis command:\n" in text
+    if command == "serve":
+        assert all(option.flag in text for option in OPTIONS.values())
+        assert all(f"\n{title}:\n" in text for title in ("hardware", "health", "daemon"))
+    else:
+        assert text.count("\n") <= 50
+        # What can be given is named, also where it is explained elsewhere.
+        assert COMMANDS[command].settings == ("  health         --health " in text)
 
 
 def test_old_names_are_refused_with_the_new_one(

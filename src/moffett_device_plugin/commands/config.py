@@ -11,23 +11,35 @@ from typing import TYPE_CHECKING
 from ..settings.options import FILE_OPTIONS, RESOURCE_OPTIONS, Option, Values
 from . import node
 from .output import print_json
-from .parser import Parser, add_settings
+from .parser import Parser
 
 if TYPE_CHECKING:
     from ..resources.pools import Resource
     from ..settings.sections import Part
+
+_PAGE = "configuration.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
         dest="action", metavar="ACTION", required=True, prog=parser.prog, parser_class=Parser
     )
-    check = actions.add_parser("check", help="whether a file is valid, for every node")
+
+    def add(name: str, what: str, rest: str, *examples: str) -> Parser:
+        return actions.add_parser(
+            name, help=what, description=what, usage=f"{parser.prog} {name}{rest}",
+            examples=[f"config {name}{example}" for example in examples], page=_PAGE,
+        )  # fmt: skip
+
+    check = add("check", "whether a file is valid, for every node", " FILE", " config.yaml")
     check.add_argument("file", metavar="FILE", help="the configuration file")
-    show = actions.add_parser("show", help="the settings of a node, and where each is from")
+    show = add(
+        "show", "the settings of a node, and where each is from", " [options]",
+        "", " --config config.yaml --node-name train-1 --node-label zone=a",
+    )  # fmt: skip
     node.add_arguments(show)
-    add_settings(show)
-    actions.add_parser("schema", help="the JSON schema of the file, for editors")
+    show.add_settings(explained=False)
+    add("schema", "the JSON schema of the file, for editors", "", " > config.schema.json")
 
 
 def run(values: Values, arguments: argparse.Namespace) -> int:

@@ -29,6 +29,8 @@ from .output import console
 SPEC = "2xS30"
 RECOVERY_SECONDS = 1.0
 STEP_TIMEOUT = 10.0
+#: Columns of a terminal below which a sentence stands below its event.
+NARROW = 60
 
 #: Takes an event's name, its sentence for people, and its fields for programs.
 Report = Callable[[str, str, dict[str, Any]], None]
@@ -240,6 +242,7 @@ def _json_report() -> Report:
 
 
 def _text_report() -> Report:
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -248,6 +251,10 @@ def _text_report() -> Report:
     colours = {"device-unhealthy": "red", "card-rebooting": "yellow", "failed": "red"}
 
     def report(event: str, text: str, fields: dict[str, Any]) -> None:
+        if out.width < NARROW:
+            out.print(Text(event, style=colours.get(event, "green")))
+            out.print(Padding(Text(text, overflow="fold"), (0, 0, 0, 2)))
+            return
         # On a terminal a long sentence goes on below its beginning.
         line = Table.grid(padding=(0, 2))
         for _ in range(3):

@@ -14,79 +14,66 @@ from typing import Any
 from ..runtime.errors import ConfigurationError
 from ..settings.options import OPTIONS, Values, check_variables
 from .output import discard_output, exits_on_sigterm, prepare_streams
-from .parser import (
-    GROUPS,
-    Parser,
-    add_settings,
-    epilog,
-    flags_of,
-    unknown_command,
-    unknown_option,
-)
+from .parser import Parser, flags_of, unknown_command, unknown_option
 
 PROGRAM = "moffett-device-plugin"
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`settings` are the groups of settings in its help; it takes all others as well,
-    unless it takes none."""
+    """`settings`: whether it takes those of `serve`. `page` is of the manual."""
 
     help: str
     usage: str
     examples: tuple[str, ...]
     page: str
-    settings: tuple[str, ...] = ()
+    settings: bool = True
 
 
-_NODE = ("configuration", "hardware", "health")
 COMMANDS = {
     "serve": Command(
         "run the plugin (the DaemonSet's entry point)",
         "[options]",
         ("serve --simulate 2xS30", "serve --config /etc/moffett-device-plugin/config.yaml"),
         "configuration.md",
-        tuple(GROUPS),
     ),
     "devices": Command(
         "print the devices of the node",
         "[options]",
         ("devices", "devices --simulate 2xS30 -o json"),
         "use.md",
-        _NODE,
     ),
     "explain": Command(
         "show which devices a pod would get, and why",
         "--size N [options]",
         ("explain --size 2", "explain --size 3 --simulate 4xS30 --placement spread"),
         "placement.md",
-        (*_NODE, "resources", "kubelet"),
     ),
     "config": Command(
         "check a configuration file, or show what it means on a node",
         "ACTION ...",
         ("config check config.yaml", "config show --config config.yaml --node-name train-1"),
         "configuration.md",
+        settings=False,  # those of its actions
     ),
     "doctor": Command(
         "check the node from the bottom up",
         "[options]",
         ("doctor", "doctor --bundle report.tgz"),
         "doctor.md",
-        (*_NODE, "resources", "kubelet"),
     ),
     "top": Command(
         "show devices and the pods that hold them, live",
         "[options]",
         ("top --sort temp", "top --once -o json"),
         "use.md",
-        (*_NODE, "kubelet"),
     ),
     "demo": Command(
         "show what the plugin does, on a simulated node, in seconds",
         "[options]",
         ("demo", "demo --json"),
         "quickstart.md",
+        settings=False,
     ),
     "simulate": Command(
         "inject faults into a simulated node, and clear them",
@@ -96,7 +83,12 @@ COMMANDS = {
             "simulate status --simulate 2xS30",
         ),
         "quickstart.md",
-        ("configuration", "hardware"),
+    ),
+    "telemetry": Command(
+        "run mx-smi for the plugin, in a container that has the monitoring resource",
+        "[options]",
+        ("telemetry", "telemetry --host-root /host"),
+        "privileges.md",
     ),
 }
 
@@ -120,16 +112,14 @@ def build_parser(chosen: str | None = None) -> Parser:
             help=command.help,
             description=command.help,
             usage=f"{PROGRAM} {name} {command.usage}",
-            epilog=epilog(
-                PROGRAM, command.examples, command.page,
-                hidden=bool(command.settings) and len(command.settings) < len(GROUPS),
-            ),
-        )  # fmt: skip
+            examples=command.examples,
+            page=command.page,
+        )
         if chosen in (None, name):
             if hasattr(module := _module(name), "add_arguments"):
                 module.add_arguments(added)
             if command.settings:
-                add_settings(added, command.settings)
+                added.add_settings(explained=name == "serve")
     return parser
 
 
@@ -152,14 +142,15 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     first = next((word for word in words if not word.startswith("-")), None)
     chosen = first if first in COMMANDS else None
     parser = build_parser(chosen)
+    if words and words[0].startswith("-") and first is not None:
+        parser.error(f"{words[0]}: a command comes first, its options after it")
     if first is not None and chosen is None:
         parser.error(unknown_command(first, list(COMMANDS)))
     arguments, rest = parser.parse_known_args(words)
     if rest:
-        known = [] if chosen is None else flags_of(parser.commands[chosen])
-        if chosen == "config" or (chosen and COMMANDS[chosen].settings):
-            known += OPTIONS
-        parser.error(unknown_option(rest[0], known))
+        command = parser.commands[chosen] if chosen else parser
+        known = flags_of(command) + (list(OPTIONS) if chosen == "config" else [])
+        command.error(unknown_option(rest[0], known))
     return arguments
 
 
@@ -189,8 +180,8 @@ def _run(words: Sequence[str]) -> int:
     if command != "doctor":  # which reports a wrong variable as a finding
         check_variables(os.environ)
     values = Values(arguments, os.environ)
-    # The daemon has handlers of its own.
-    with nullcontext() if command == "serve" else exits_on_sigterm():
+    # These have handlers of their own.
+    with nullcontext() if command in ("serve", "telemetry") else exits_on_sigterm():
         code: int = _module(command).run(values, arguments)
     return code
 

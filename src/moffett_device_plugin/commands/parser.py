@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..settings.options import (
     CONFIG_OPTION,
@@ -20,6 +21,9 @@ from ..settings.options import (
     SERVE_OPTIONS,
     Option,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _NODE_NAME, _KUBELET = OPTIONS["--node-name"], ("--kubelet-dir", "--pod-resources-socket")
 #: The groups of the help, by title.
@@ -38,28 +42,55 @@ GROUPS: dict[str, tuple[Option, ...]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors are one line, and an option is known by its whole name only."""
+    """Errors are one line, and an option is known by its whole name only. The help ends
+    with `examples`, and with the `page` of the manual."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, examples: Sequence[str] = (), page: str = "", **settings: Any) -> None:
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
         )
+        self._optionals.title = "this command"
+        self._examples = examples
+        self._page = page
+        #: How the help has the settings of `serve`; None where they are not taken.
+        self._explained: bool | None = None
         #: The parser of each command.
         self.commands: dict[str, Parser] = {}
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
+    def format_help(self) -> str:
+        return f"{super().format_help()}\n{self._below()}" if self._page else super().format_help()
 
-def add_settings(parser: argparse.ArgumentParser, shown: Iterable[str] = GROUPS) -> None:
-    """Adds every setting of `serve`, so that a command can be given the daemon's own
-    options. The help has the groups in `shown`."""
-    shown = tuple(shown)
-    for title, options in GROUPS.items():
-        if title in shown:
-            add_options(parser.add_argument_group(title), options)
-        else:
-            add_options(parser, options, hidden=True)
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        (file or sys.stdout).write(self.format_help())  # argparse drops what goes wrong
+
+    def _below(self) -> str:
+        """What stands below the options."""
+        from textwrap import fill
+
+        program = self.prog.partition(" ")[0]
+        lines = ["examples:", *(f"  {program} {example}" for example in self._examples), ""]
+        if self._explained is False:
+            lines.append(f"settings, as in `{program} serve --help`, which explains them:")
+            for title, options in GROUPS.items():
+                flags = " ".join(option.flag for option in options)
+                lines.append(
+                    fill(flags, 78, initial_indent=f"  {title:<15}", subsequent_indent=" " * 17,
+                         break_on_hyphens=False)
+                )  # fmt: skip
+            lines.append("")
+        variables = "" if self._explained is None else "Each setting is also a variable. "
+        return "\n".join([*lines, f"{variables}Manual: docs/{self._page}\n"])
+
+    def add_settings(self, explained: bool) -> None:
+        """Every setting of `serve`, so that a command can be given the daemon's own options;
+        the help explains them, or has only their names."""
+        self._explained = explained
+        for title, options in GROUPS.items():
+            group = self.add_argument_group(title) if explained else self
+            add_options(group, options, hidden=not explained)
 
 
 def add_options(
@@ -75,21 +106,13 @@ def add_options(
         )
 
 
-def epilog(program: str, examples: Iterable[str], page: str, *, hidden: bool = False) -> str:
-    """What stands below the options: examples, and where the manual is."""
-    lines = ["examples:", *(f"  {program} {example}" for example in examples), ""]
-    if hidden:
-        lines += [f"All other settings of `{program} serve` can be given as well.", ""]
-    return "\n".join([*lines, f"Each option is also a variable. Manual: docs/{page}"])
-
-
 def unknown_command(word: str, commands: Sequence[str]) -> str:
     if word == "conform":
         return (
             "there is no command conform: it is a program of its own, device-plugin-conform,"
             " of the distribution device-plugin-conformance"
         )
-    return f"there is no command {word}" + _hint(
+    return f"there is no command {word!r}" + _hint(
         word, commands, f"; use one of {', '.join(commands)}"
     )
 

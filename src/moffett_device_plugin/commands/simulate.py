@@ -123,8 +123,11 @@ def _read(path: Path) -> Faults:
 
     try:
         return read_control(path)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ConfigurationError("--simulate-control", str(path), f"{error}; delete it") from error
+    except OSError as error:
+        remedy = f"{error.strerror}; name a file that can be read"
+        raise ConfigurationError("--simulate-control", str(path), remedy) from error
 
 
 def _write(path: Path, faults: Faults) -> None:

@@ -76,7 +76,8 @@ class Device:
 @dataclass(frozen=True, slots=True)
 class SmiState:
     """How mx-smi is: `error` is None while it answers. `runs_failed` in a row.
-    `refused` are the fields that it does not know."""
+    `refused` are the fields that it does not know; `notes` is what was wrong where it
+    ran."""
 
     present: bool = False
     answered: bool = False  # at least once since it appeared
@@ -84,6 +85,7 @@ class SmiState:
     runs_failed: int = 0
     bad_rows: int = 0  # in its last answer
     refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ def observe_smi(
     return replace(
         previous,
         devices=_completed(devices),
-        smi=SmiState(True, True, bad_rows=report.bad_rows, refused=report.refused),
+        smi=SmiState(True, True, None, 0, report.bad_rows, report.refused, report.notes),
         driver_version=report.driver_version or previous.driver_version,
         smi_sola_version=report.sola_version or previous.smi_sola_version,
     )

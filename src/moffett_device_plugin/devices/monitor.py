@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ..hardware import Hardware, Look, SmiError
+from ..hardware import Hardware, Look, SmiAbsentError, SmiError
 from ..hardware.reader import OverdueError, Reader
 from ..hardware.types import BusScan
 from ..runtime.counters import Counters
@@ -195,11 +195,14 @@ class Monitor:
         self._counters.smi_runs += 1
         try:
             report = await self._hardware.query_smi()
+        except SmiAbsentError:
+            self._publish(observe_silence(self._snapshot, None), settled=True)
+            return
         except SmiError as error:
             self._counters.smi_failures += 1
             self._publish(observe_silence(self._snapshot, str(error)), settled=True)
             return
-        now = self._clock()
+        now = self._clock() - report.age
         after = observe_smi(self._snapshot, report, began_at, now)
         if after.smi.error is None:
             self._counters.smi_last_good = now

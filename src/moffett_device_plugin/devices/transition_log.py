@@ -168,6 +168,10 @@ def _of_smi(before: NodeState, after: NodeState) -> Iterator[Line]:
     if new.bad_rows and new.bad_rows != old.bad_rows:
         effect = "what could be read of them counts"
         yield Line(logging.WARNING, "mx-smi-rows-skipped", {"rows": new.bad_rows, "effect": effect})
+    if new.notes and new.notes != old.notes:
+        effect = "of the devices that mx-smi does not list nothing is known"
+        fields = {"notes": list(new.notes), "effect": effect}
+        yield Line(logging.WARNING, "telemetry-incomplete", fields)
     if new.answered and new.refused and new.refused != old.refused:
         effect = "what rests on them is not known"
         fields = {"fields": list(new.refused), "effect": effect}

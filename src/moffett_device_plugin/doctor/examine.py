@@ -45,9 +45,11 @@ def examine(
         policy=health_policy(values),
         kubelet_dir=values["--kubelet-dir"],
         pod_resources=socket_of(values),
-        resources=configured,
+        resources=tuple(one for one in configured if one.api == "device-plugin"),
         device_list_strategy=DeviceListStrategy(values["--device-list-strategy"]),
         cdi_dir=values["--cdi-dir"],
+        dra=any(one.api == "dra" for one in configured),
+        plugins_registry=values["--plugins-registry-dir"],
         environment=Environment(variables=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),
         wrong_settings=tuple(wrong),
@@ -104,7 +106,11 @@ def _with_file(values: Values, wrong: list[ConfigurationError]) -> tuple[Values,
 def _examined(context: Context) -> Context:
     """With the node's state and the holders of its devices, as far as they are available."""
     asked = start(lambda: asyncio.run(ask_holders(context.pod_resources)), HOLDERS_DEADLINE)
-    monitor = Monitor(create_hardware(context.hardware), context.policy, time.monotonic)
+    try:
+        hardware = create_hardware(context.hardware)
+    except OSError:  # a directory that may not be read: the check of the cards says so
+        return context
+    monitor = Monitor(hardware, context.policy, time.monotonic)
     error: str | None = None
     seconds = 0.0
     try:

@@ -55,13 +55,13 @@ Findings = Finding | Iterable[Finding]
 class Check:
     """`look` finds one thing or more, and must not change anything. `deadline` is in
     seconds. `needs`: it is skipped on a node without devices, or whose devices have no
-    nodes because they are simulated."""
+    nodes because they are simulated, or without the kubelet's directory."""
 
     name: str
     layer: str
     look: Callable[[Context], Findings]
     deadline: float = 5.0
-    needs: Literal["", "devices", "nodes"] = ""
+    needs: tuple[Literal["devices", "nodes", "kubelet-dir"], ...] = ()
 
 
 def folded(findings: Iterable[Finding]) -> Sequence[Finding]:

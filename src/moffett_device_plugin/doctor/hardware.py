@@ -21,6 +21,11 @@ REMEDIES = {rule.code: rule.remedy for rule in RULES} | {RECOVERING: "wait"}
 #: What the health rules need of mx-smi, and what it is called.
 _NEEDED = {"temperature_celsius": "temperature", "ecc_uncorrected_volatile": "memory errors"}
 _SLOW = 2.0
+_NOT_KNOWN = "no serials, temperatures, memory errors and firmware state"
+_NO_TELEMETRY = (
+    "look at the telemetry pod of this node: is it running, and does it find mx-smi (its log)?"
+    " Without one, set telemetry.source (--telemetry-source) to mx-smi or none"
+)
 _HOST_ROOT = "in a container, mount the host's / and set SPU_HOST_ROOT to that directory"
 
 
@@ -145,14 +150,25 @@ def sola(context: Context) -> Findings:
 
 def mx_smi(context: Context) -> Findings:
     smi, listed = context.state.snapshot.smi, [d for d in context.present if d.listed]
+    source = context.hardware.smi_source
+    if source == "none" and not context.simulated:
+        return skip("not used (--telemetry-source none)")
+    if source == "socket" and not smi.present and not context.simulated:
+        text = f"no readings by {context.hardware.telemetry_socket}: {_NOT_KNOWN}"
+        return warn(text, _NO_TELEMETRY)
     if context.hardware.smi == "" and not context.simulated:
         return skip("not used (--mx-smi none)")
     if not smi.present:
         path = context.on_host("/usr/bin/mx-smi")
-        text = f"no {path}: no serials, temperatures, memory errors and firmware state"
+        text = f"no {path}: {_NOT_KNOWN}"
         return warn(text, f"install SOLA on the host; {_HOST_ROOT}")
     if smi.error is not None:  # a health rule, with its own remedy
         return skip("mx-smi does not respond: see health")
+    if smi.notes:
+        text = (
+            f"{count(len(listed), 'device')} of {len(context.present)}: mx-smi cannot reach others"
+        )
+        return warn(text, "replace the telemetry pod, or restart its container", *smi.notes)
     text = f"{count(len(listed), 'device')} in {context.smi_seconds * 1000:.0f} ms"
     known = [device.telemetry or Telemetry() for device in listed]
     missing = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,10 +57,12 @@ def _start(check: Check, context: Context) -> Started[list[Finding]]:
 
 
 def _look(check: Check, context: Context) -> list[Finding]:
-    if check.needs == "devices" and not context.devices:
+    if "devices" in check.needs and not context.devices:
         return [skip("no SPU was found")]
-    if check.needs == "nodes" and context.simulated:
+    if "nodes" in check.needs and context.simulated:
         return [skip("simulated devices have no nodes of their own")]
+    if "kubelet-dir" in check.needs and not os.path.isdir(context.kubelet_dir):  # noqa: PTH112
+        return [skip(f"there is no directory {context.kubelet_dir}: see kubelet-dir")]
     found = check.look(context)
     return [found] if isinstance(found, Finding) else list(found)
 

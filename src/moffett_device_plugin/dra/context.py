@@ -24,7 +24,8 @@ class NodeDriverContext:
 
     `registry` has to be where the kubelet has it, on the host as in the container.
     `inject_sola` is for claims whose parameters do not say. `grants` are those of the
-    device plugins of this process. `chips` says which chips of the node are given out
+    device plugins of this process. `evict` are the codes of reasons that end the pods of a
+    chip. `chips` says which chips of the node are given out
     through DRA; None: all.
     """
 
@@ -38,6 +39,7 @@ class NodeDriverContext:
     cdi_version: Version = DEFAULT_VERSION
     inject_sola: bool = False
     grants: Grants | None = None
+    evict: frozenset[str] = frozenset()
     chips: Callable[[NodeState], frozenset[str]] | None = None
 
     @property

@@ -6,11 +6,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..cdi.directory import CdiDirectory
 from ..cdi.writer import SpecWriter
-from ..kubernetes.client import ApiClient
+from ..kubernetes.dra import DraClient
 from ..kubernetes.errors import ApiError
 from ..resources.device_ids import DeviceIds
 from ..runtime.watchable import Watchable
@@ -35,7 +35,7 @@ class ClaimPreparer:
         self,
         context: NodeDriverContext,
         store: RecordStore,
-        client: ApiClient,
+        client: DraClient,
         stats: DriverStats,
         times: DriverTimes,
         collided: Callable[[], object] = lambda: None,
@@ -119,27 +119,33 @@ class ClaimPreparer:
         removed with everything else in the directory, or that the kubelet lists as in use,
         are put back. Raises RecordsError."""
         async with self._one_at_a_time:
-            emptied = bool(self.records) and self._store.identity() != self._identity
-            used = {(use.namespace, use.name) for use in self._context.pod_resources.claims.value}
-
-            def decide(records: Records) -> tuple[Records, list[ClaimRecord]]:
-                back = [
-                    record
-                    for uid, record in self.records.items()
-                    if uid not in records.by_uid
-                    and (emptied or (record.reference.namespace, record.reference.name) in used)
-                ]
-                for record in back:
-                    self._store.write(record)
-                return (self._store.load() if back else records), back
-
-            records, back = await asyncio.to_thread(self._store.change, decide)
-            for record in back:
-                self._stats.restored += 1
-                effect = "containers that use it can start again"
-                extra = {"claim": record.reference, "uid": record.reference.uid, "effect": effect}
-                log.warning("claim-spec-restored", extra=extra)
+            records = await asyncio.to_thread(self._store.load)
+            missing = {u: r for u, r in self.records.items() if u not in records.by_uid}
+            if missing:
+                records = await self._put_back(missing)
             self._took(records)
+        return records
+
+    async def _put_back(self, missing: Mapping[str, ClaimRecord]) -> Records:
+        """The records after those of `missing` that somebody removed who is no driver are
+        back. Another instance that unprepares a claim removes its record, too."""
+        pods = self._context.pod_resources
+        await pods.refresh()
+        used = {(use.namespace, use.name) for use in pods.claims.value}
+        emptied = self._store.identity() != self._identity
+
+        def decide(_: Records) -> tuple[Records, list[ClaimRecord]]:
+            back = [r for r in missing.values() if emptied or _name(r) in used]
+            for record in back:
+                self._store.write(record)
+            return self._store.load(), back
+
+        records, back = await asyncio.to_thread(self._store.change, decide)
+        for record in back:
+            self._stats.restored += 1
+            effect = "containers that use it can start again"
+            extra = {"claim": record.reference, "uid": record.reference.uid, "effect": effect}
+            log.warning("claim-spec-restored", extra=extra)
         return records
 
     async def ensure_spec(self) -> bool:
@@ -278,3 +284,7 @@ class ClaimPreparer:
             self._refusals[reference.uid] = str(error)
             extra = {"claim": reference, "uid": reference.uid, "code": error.code, "why": error}
             log.warning("claim-refused", extra=extra)
+
+
+def _name(record: ClaimRecord) -> tuple[str, str]:
+    return record.reference.namespace, record.reference.name

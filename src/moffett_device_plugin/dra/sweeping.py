@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..kubernetes.client import ApiClient
+from ..kubernetes.dra import DraClient
 from ..kubernetes.errors import ApiError
 from ..podresources.watcher import PodResourcesWatcher
 from ..runtime.watchable import set_within
@@ -50,7 +50,7 @@ class Sweeper:
     def __init__(
         self,
         preparer: ClaimPreparer,
-        client: ApiClient,
+        client: DraClient,
         pod_resources: PodResourcesWatcher,
         stats: DriverStats,
         times: DriverTimes,

@@ -17,6 +17,10 @@ class SmiError(Exception):
     """mx-smi did not give an answer; the text says why, in one line."""
 
 
+class SmiAbsentError(SmiError):
+    """There is no mx-smi that could give one."""
+
+
 class AbandonedError(Exception):
     """This look has been given up."""
 

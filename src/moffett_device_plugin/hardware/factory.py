@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from . import Hardware
 from .settings import HardwareSettings
+
+if TYPE_CHECKING:
+    from .smi_source import SmiSource
+    from .sysfs_hardware import SysfsHardware
 
 
 def create_hardware(settings: HardwareSettings) -> Hardware:
@@ -13,6 +19,11 @@ def create_hardware(settings: HardwareSettings) -> Hardware:
         from .simulation import build
 
         return SimulatedNode(build(settings.simulate), settings.simulate_control)
+    return real_hardware(settings, _smi_source(settings))
+
+
+def real_hardware(settings: HardwareSettings, smi_source: SmiSource | None) -> SysfsHardware:
+    """`smi_source` is None for a run of mx-smi by this process."""
     from .device_nodes import NodeSettings
     from .sysfs_hardware import SysfsHardware
 
@@ -22,7 +33,21 @@ def create_hardware(settings: HardwareSettings) -> Hardware:
         settings.smi_timeout,
         NodeSettings(settings.control_devices, *_device_nodes(settings.device_nodes)),
         virtual_functions=settings.virtual_functions,
+        smi_source=smi_source,
     )
+
+
+def _smi_source(settings: HardwareSettings) -> SmiSource | None:
+    if settings.smi_source == "mx-smi":
+        return None
+    if settings.smi_source == "none":
+        from .smi_source import NoSmi
+
+        return NoSmi()
+    from .telemetry.client import TelemetryClient
+
+    # A run may be on when the question comes; ours is the next one.
+    return TelemetryClient(settings.telemetry_socket, 2 * settings.smi_timeout)
 
 
 def _device_nodes(globs: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

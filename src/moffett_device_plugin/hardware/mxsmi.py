@@ -76,7 +76,7 @@ _UNITS: Mapping[str, Mapping[str, float]] = {
     "volatile": {"mv": 1.0, "v": 1000.0},
 }
 #: Beyond these it is no temperature of a chip, in C.
-_TEMPERATURES = (-60.0, 250.0)
+TEMPERATURES = (-60.0, 250.0)
 _NUMBER = re.compile(r"(-?\d+(?:,\d{3})*(?:\.\d+)?|-?\d+,\d{1,2})(?!\d)\s*([^\s\d.,].*)?", re.ASCII)
 _LIST = re.compile(r"(?:\d{1,3}(?:\.\d+)?\s*%[\s,;/|]*){2,}", re.ASCII)
 #: Words in the place of a value.
@@ -94,7 +94,7 @@ _BUS_ID = re.compile(
 _SEPARATORS = (",", ";", "|", "\t")
 _MAX_TEXT = 128
 #: Nothing that is measured comes near it; what is beyond is no measurement.
-_MAX_NUMBER = 1e15
+MAX_NUMBER = 1e15
 #: Rows, and cells in one, that no node has.
 _MAX_ROWS, _MAX_CELLS = 4096, 256
 #: Parts that one quoted cell can have.
@@ -319,7 +319,7 @@ def measured(column: str, text: str | None) -> float | None:
     number = number_of(text, tuple(_UNITS.get(column, {}).items()))
     if number is None or (column.startswith("ecc.") and number < 0):
         return None
-    if column == "temperature" and not _TEMPERATURES[0] <= number <= _TEMPERATURES[1]:
+    if column == "temperature" and not TEMPERATURES[0] <= number <= TEMPERATURES[1]:
         return None
     return number
 
@@ -342,7 +342,7 @@ def number_of(text: str | None, units: tuple[tuple[str, float], ...] = ()) -> fl
     digits = match[1]
     decimal = re.fullmatch(r"-?\d+,\d{1,2}", digits)
     number = float(digits.replace(",", "." if decimal else "")) * factor
-    return number if abs(number) <= _MAX_NUMBER else None
+    return number if abs(number) <= MAX_NUMBER else None
 
 
 @lru_cache(maxsize=512)

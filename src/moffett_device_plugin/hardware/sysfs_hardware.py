@@ -6,8 +6,9 @@ import glob
 import os
 import re
 import stat
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from . import Look, sola, sysfs
@@ -26,6 +27,7 @@ from .mounts import file_system_of, mountinfo
 from .registers import RegisterReader
 from .resolve import HostRoot
 from .smi_command import SmiCommand, launch_of
+from .smi_source import SmiSource
 from .types import BusScan, DeviceNode, Mount, PciFunction, SmiReport
 
 _CAP_SYS_CHROOT = 18
@@ -37,6 +39,10 @@ class SysfsHardware:
 
     `events` says when something may have changed; None for the best that there is for
     this root. With `virtual_functions`, those of SR-IOV are devices like any other.
+    `smi_source` is asked in place of the mx-smi that is found here.
+
+    `node_numbers` has major and minor of the devices' nodes, by host path, as of the last
+    scan.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class SysfsHardware:
         events: EventSource | None = None,
         *,
         virtual_functions: bool = False,
+        smi_source: SmiSource | None = None,
     ) -> None:
         self._root = root
         self._host = HostRoot(root)
@@ -59,8 +66,8 @@ class SysfsHardware:
         self._assignments: Assignments = {}
         # A container's /dev is a copy made when it started, and is not updated.
         self._dev_is_live = file_system_of(root / "dev", mountinfo()) == "devtmpfs"
-        can_chroot = _has_capability(_CAP_SYS_CHROOT)
-        self._smi = SmiCommand(lambda: launch_of(root, smi, can_chroot=can_chroot), smi_deadline)
+        self._smi = smi_source or own_smi(root, smi, smi_deadline)
+        self.node_numbers: Mapping[str, tuple[int, int]] = {}
 
     @property
     def has_smi(self) -> bool:
@@ -96,6 +103,8 @@ class SysfsHardware:
         )
         look.begin(None)
         self._assignments = nodes.assignments
+        every = chain(*own.values(), *nodes.by_function.values())
+        self.node_numbers = {found.path: found.number for found in every}
         control = {node.host_path: node for node in nodes.control}
         taken = {
             node.path for found in (*own.values(), *nodes.by_function.values()) for node in found
@@ -162,6 +171,12 @@ class SysfsHardware:
         # A driver without a class has nodes that sysfs does not list at all.
         listed = number in devices.every or number[0] not in {major for major, _ in devices.every}
         return self._dev_is_live or listed
+
+
+def own_smi(root: Path, command: str | None, deadline: float) -> SmiCommand:
+    """The mx-smi that this process runs itself: `command`, or the host root's own."""
+    can_chroot = _has_capability(_CAP_SYS_CHROOT)
+    return SmiCommand(lambda: launch_of(root, command, can_chroot=can_chroot), deadline)
 
 
 def _has_capability(number: int) -> bool:

@@ -131,7 +131,8 @@ class SmiReport:
 
     `bad_rows` is how many rows could not be read, or not whole. `complete` is whether a
     device that has no row is known to have none. `refused` are the fields that this
-    mx-smi does not know.
+    mx-smi does not know. `age` is the time in seconds since the run began, where that was
+    in another process; `notes` is what was wrong there, in a line each.
     """
 
     devices: tuple[SmiDevice, ...] = ()
@@ -140,3 +141,5 @@ class SmiReport:
     bad_rows: int = 0
     complete: bool = True
     refused: tuple[str, ...] = ()
+    age: float = 0.0
+    notes: tuple[str, ...] = ()

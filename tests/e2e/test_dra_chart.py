@@ -1,0 +1,142 @@
+"""The chart gives a node's devices out through DRA: with the rights that this takes, and no
+driver can publish devices for another node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import dra
+from cluster.accounts import kubeconfig_of, token_of
+from cluster.cluster import Cluster, Object
+from cluster.helm import RELEASE, installed, upgrade
+from cluster.plugin import (
+    NAMESPACE,
+    SECONDS,
+    Plugin,
+    assigned,
+    counts,
+    wait_for_count,
+    wait_for_phase,
+)
+from cluster.services import inside
+from cluster.shell import output, wait_for
+from conftest import MANUAL
+
+
+@pytest.fixture(scope="module")
+def values(cluster: Cluster) -> Object:
+    """The chart's values for DRA. The tier's engine has its CDI specs in another folder."""
+    return {"simulate": "2xS30", "deviceApi": "dra", "cdi": {"dir": str(cluster.layout.cdi)}}
+
+
+@pytest.fixture(scope="module")
+def plugin(cluster: Cluster, plugin_image: Path, values: Object) -> Iterator[Plugin]:
+    """The chart with DRA, and nothing else on."""
+    if cluster.minor < (1, 36):
+        pytest.skip("resource.k8s.io/v1 with extended resources and taints is of 1.36 and later")
+    cluster.import_image(plugin_image)
+    with installed(cluster, values) as running:
+        dra.wait_for_devices(cluster, 6)
+        yield running
+    wait_for("its slices to go", lambda: not dra.slices(cluster), seconds=60)
+
+
+def test_ready_is_published(cluster: Cluster, plugin: Plugin) -> None:
+    """helm has waited for it: the slices are there as soon as the pod is ready."""
+    address = cluster.get("pod", plugin.pod(), NAMESPACE)["status"]["podIP"]
+    url = f"http://{address}:9400/metrics"
+    said = output(inside(cluster.layout, ["busybox", "wget", "-qO-", url])).splitlines()
+    for metric in ("registered", "published", "slice_writes_total"):
+        assert f"moffett_device_plugin_dra_{metric} 1.0" in said
+    assert not counts(cluster).allocatable
+
+
+def test_the_manuals_pod_gets_its_devices_by_the_charts_class(
+    cluster: Cluster, plugin: Plugin
+) -> None:
+    cluster.create(MANUAL / "spu-pod.yml")
+    try:
+        wait_for_phase(cluster, "spu-pod")
+        assert len(assigned(cluster, "spu-pod").ids) == 2
+        assert cluster.get("pod", "spu-pod")["status"]["extendedResourceClaimStatus"]
+    finally:
+        cluster.discard("pod", "spu-pod")
+
+
+def test_a_drivers_token_writes_slices_of_its_own_node_and_driver_only(
+    cluster: Cluster, plugin: Plugin, tmp_path: Path
+) -> None:
+    own = cluster.layout.node
+
+    def slice_for(node: str, driver: str = dra.CLASS) -> Object:
+        pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+        return {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceSlice",
+            "metadata": {"name": "forged"},
+            "spec": {"driver": driver, "nodeName": node, "pool": pool, "devices": []},
+        }
+
+    def said(token: str, given: Object) -> str:
+        """Return what the API server says to a slice by the holder of a token."""
+        client = f"--kubeconfig={kubeconfig_of(cluster, token, tmp_path)}"
+        words = ("apply", "--server-side", "--validate=false", "--dry-run=server", "-f", "-")
+        return cluster.kubectl(client, *words, stdin=json.dumps(given), check=False).stderr
+
+    token = token_of(cluster, plugin)
+    # The policy takes effect some moments after it was made.
+    refused = 'may not change a ResourceSlice of node "other"'
+    wait_for(
+        "the policy",
+        lambda: refused in said(token, slice_for("other")),
+        seconds=30,
+        describe=lambda: said(token, slice_for("other")),
+    )
+    assert said(token, slice_for(own)) == ""
+    assert 'of driver "gpu.example.com"' in said(token, slice_for(own, "gpu.example.com"))
+    unbound = cluster.kubectl("create", "token", RELEASE, "-n", NAMESPACE).stdout.strip()
+    assert 'on node "" may not change' in said(unbound, slice_for(own))
+
+    cluster.create(slice_for("other"))
+    try:
+        client = f"--kubeconfig={kubeconfig_of(cluster, token, tmp_path)}"
+        words = ("delete", "--raw", "/apis/resource.k8s.io/v1/resourceslices/forged")
+        assert refused in cluster.kubectl(client, *words, check=False).stderr
+    finally:
+        cluster.kubectl("delete", "resourceslice", "forged")
+
+
+def test_slices_go_with_their_node(cluster: Cluster, plugin: Plugin) -> None:
+    """The driver owns nothing that is left when nobody runs it any more."""
+    other = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "short-lived"}}
+    cluster.create(other)
+    uid = cluster.get("node", "short-lived")["metadata"]["uid"]
+    (own,) = dra.slices(cluster)
+    owner = {**own["metadata"]["ownerReferences"][0], "name": "short-lived", "uid": uid}
+    spec = {**own["spec"], "nodeName": "short-lived", "devices": []}
+    spec["pool"] = {**spec["pool"], "name": "short-lived"}
+    cluster.create(
+        {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceSlice",
+            "metadata": {"name": "short-lived", "ownerReferences": [owner]},
+            "spec": spec,
+        }
+    )
+    cluster.kubectl("delete", "node", "short-lived", "--wait=false")
+    wait_for("the slice to go", lambda: len(dra.slices(cluster)) == 1, seconds=60)
+
+
+def test_an_upgrade_to_the_device_plugin_api_and_back(
+    cluster: Cluster, plugin: Plugin, values: Object
+) -> None:
+    """The rights stay for as long as claims may have devices."""
+    upgrade(cluster, {**values, "deviceApi": "device-plugin", "dra": {"enabled": True}})
+    wait_for_count(cluster, 6)
+    wait_for("the slices to go", lambda: not dra.slices(cluster), seconds=60)
+    upgrade(cluster, values)
+    dra.wait_for_devices(cluster, 6, seconds=SECONDS)
+    wait_for("nothing to be advertised", lambda: not counts(cluster).allocatable, seconds=SECONDS)
