@@ -22,16 +22,15 @@ def commands(text: str, *, transcript: bool) -> str:
     lines that continue them."""
     lines: list[str] = []
     open_, here_document = False, ""
-    for line in text.splitlines():
+    for shown in text.splitlines():
         if here_document:
-            lines.append(line)
-            here_document = "" if line.strip() == here_document else here_document
+            lines.append(shown)
+            here_document = "" if shown.strip() == here_document else here_document
             continue
-        if transcript and not open_:
-            if not line.startswith("$ "):
-                continue
-            line = line.removeprefix("$ ")
-        line = _COMMENT.sub("", line)
+        if transcript and not open_ and not shown.startswith("$ "):
+            continue
+        prompt = "$ " if transcript and not open_ else ""
+        line = _COMMENT.sub("", shown.removeprefix(prompt))
         if line.strip():
             lines.append(line)
         open_ = line.endswith("\\")
