@@ -473,8 +473,12 @@ def test_a_claim_that_says_it_has_another_claims_chip_is_refused(
     }
     path = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/forged/status"
     cluster.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(forged))
-    refusal = refusal_of(cluster, "forged")
-    assert "default/real" in refusal and "default/forged" in refusal
+    # The kubelet refuses it before it is reserved, and tries again in its own time.
+    wait_for(
+        "the refusal",
+        lambda: "is held by claim default/real" in refusal_of(cluster, "forged"),
+        seconds=150,
+    )
     assert cluster.phase("forged") == "Pending"
     assert len(dra.specs(cluster)) == 1
     cluster.delete("pod", "real")

@@ -52,8 +52,9 @@ class DriverTimes:
     """In seconds. `settle`: how long a claim waits for the first look at the devices;
     `get`: for the API server's answer; `check`: between looks at the files; `sweep`:
     between looks for claims that no longer exist, which have to be missing for `orphan`;
-    `handover`: how long calls are answered after the kubelet was shown the end; `unseen`:
-    after which a kubelet that did not register is in the log."""
+    `handover`: how long calls are answered after the kubelet was shown the end; `linger`:
+    how long the driver stays after its last claim; `unseen`: after which a kubelet that did
+    not register is in the log."""
 
     settle: float = 10.0
     get: float = 15.0
@@ -61,6 +62,7 @@ class DriverTimes:
     sweep: float = 300.0
     orphan: float = 600.0
     handover: float = 1.5
+    linger: float = 5.0
     unseen: float = 30.0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 
 from ..kubernetes.dra import DraClient
 from ..podresources.client import Holder
@@ -41,6 +40,7 @@ class DraMode:
         self._context = context
         self._wanted = wanted
         self._taken = taken
+        self._linger = times.linger
         self.driver = NodeDriver(context, times)
         self._on = Watchable(bool(wanted.value))
         self._client = DraClient(context.api)
@@ -101,9 +101,16 @@ class DraMode:
                     if needed and running is None:
                         running = tasks.create_task(driver.run())
                     elif running is not None and not needed:
+                        # The kubelet has to hear that its last claim was unprepared.
+                        if await _woken(wake, self._linger):
+                            continue
                         running.cancel()
-                        with suppress(asyncio.CancelledError):
-                            await running
+                        await asyncio.wait({running})
                         running = None
                     # During an update another instance may still prepare claims.
                     await set_within(wake, None if running is not None else LOOK)
+
+
+async def _woken(wake: asyncio.Event, seconds: float) -> bool:
+    await set_within(wake, seconds)
+    return wake.is_set()

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 PREFIX = "spu-dra-"
 #: Seconds until it is tried again to listen.
 RETRY = 5.0
+#: Seconds that running calls have to end, where no other instance takes over.
+LAST_CALLS = 0.2
 
 
 class Registrar:
@@ -70,8 +72,7 @@ class Registrar:
                         await set_within(wake, None if listening else RETRY)
             finally:
                 listener.unlink()  # the kubelet turns to another instance, if there is one
-                if peers.staying:
-                    await asyncio.sleep(self._times.handover)
+                await asyncio.sleep(self._times.handover if peers.staying else LAST_CALLS)
                 listener.close_server()
                 server.close()
 
