@@ -17,6 +17,8 @@ from moffett_device_plugin.dra.claims import ClaimReference
 from moffett_device_plugin.dra.names import DRIVER
 from moffett_device_plugin.fake_kubelet.dra import DraKubelet
 from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, FakeKubelet
+from moffett_device_plugin.resources.plugin_config import PluginConfig
+from moffett_device_plugin.resources.pools import DeviceApi, Resource
 from moffett_device_plugin.settings.settings import ServeSettings
 from tests.support.apiserver import ApiServer, api_server
 from tests.support.claims import claim, message, reference, result
@@ -29,6 +31,11 @@ A = IDS[0]
 TRAIN = reference()
 
 
+def through(api: DeviceApi) -> PluginConfig:
+    """All devices of the node through one API."""
+    return PluginConfig((Resource(api=api),))
+
+
 @dataclass
 class Node:
     daemon: Daemon
@@ -37,8 +44,8 @@ class Node:
     dra: DraKubelet
     pods: PodResources
 
-    def change(self, api: str) -> None:
-        self.daemon.apply(replace(self.daemon.settings, device_api=api))  # type: ignore[arg-type]
+    def change(self, api: DeviceApi) -> None:
+        self.daemon.apply(replace(self.daemon.settings, plugin_config=through(api)))
 
     async def registered(self) -> None:
         await until(self.dra.changed, lambda: bool(self.dra.registered(DRIVER)))
@@ -56,7 +63,7 @@ class Node:
 
 @asynccontextmanager
 async def node(
-    folder: Path, api: str, records: Callable[[Path], None] = lambda _: None
+    folder: Path, api: DeviceApi, records: Callable[[Path], None] = lambda _: None
 ) -> AsyncIterator[Node]:
     pods = PodResources()
     for name in ("plugins", "api"):
@@ -75,7 +82,7 @@ async def node(
             pod_resources=folder / "pods.sock",
             cdi_dir=folder / "cdi",
             plugins_registry=folder / "registry",
-            device_api=api,  # type: ignore[arg-type]
+            plugin_config=through(api),
         )
         daemon = Daemon(settings, simulated(), api=server.settings(), dra=True)
         running = [tasks.create_task(dra.run()), tasks.create_task(daemon.run())]
