@@ -18,7 +18,7 @@ from moffett_device_plugin.dra.names import DRIVER
 from moffett_device_plugin.fake_kubelet.dra import DraKubelet
 from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, FakeKubelet
 from moffett_device_plugin.resources.plugin_config import PluginConfig
-from moffett_device_plugin.resources.pools import DeviceApi, Resource
+from moffett_device_plugin.resources.pools import Resource
 from moffett_device_plugin.settings.settings import ServeSettings
 from tests.support.apiserver import ApiServer, api_server
 from tests.support.claims import claim, message, reference, result
@@ -31,9 +31,9 @@ A = IDS[0]
 TRAIN = reference()
 
 
-def through(api: DeviceApi) -> PluginConfig:
-    """All devices of the node through one API."""
-    return PluginConfig((Resource(api=api),))
+def through(api: str) -> PluginConfig:
+    """Every device through this API."""
+    return PluginConfig((Resource(api="dra" if api == "dra" else "device-plugin"),))
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Node:
     dra: DraKubelet
     pods: PodResources
 
-    def change(self, api: DeviceApi) -> None:
+    def change(self, api: str) -> None:
         self.daemon.apply(replace(self.daemon.settings, plugin_config=through(api)))
 
     async def registered(self) -> None:
@@ -63,7 +63,7 @@ class Node:
 
 @asynccontextmanager
 async def node(
-    folder: Path, api: DeviceApi, records: Callable[[Path], None] = lambda _: None
+    folder: Path, api: str, records: Callable[[Path], None] = lambda _: None
 ) -> AsyncIterator[Node]:
     pods = PodResources()
     for name in ("plugins", "api"):
@@ -75,7 +75,6 @@ async def node(
         asyncio.TaskGroup() as tasks,
     ):
         plugins = FakeKubelet(folder / "plugins", tasks)
-        await plugins.start()
         dra = DraKubelet(folder / "registry")
         settings: ServeSettings = replace(
             settings_for(folder / "plugins"),
@@ -85,6 +84,7 @@ async def node(
             plugin_config=through(api),
         )
         daemon = Daemon(settings, simulated(), api=server.settings(), dra=True)
+        await plugins.start()
         running = [tasks.create_task(dra.run()), tasks.create_task(daemon.run())]
         try:
             yield Node(daemon, server, plugins, dra, pods)
