@@ -184,6 +184,7 @@ class Publisher:
             except ApiError as error:
                 if error.status != 410:  # else it was too old: list again
                     self._note_unavailable(error)
+                    self._taints = True  # one that was started anew may keep them
                     pause = UNAVAILABLE if self._unavailable else backoff.failed(error)
                     await asyncio.sleep(pause)
                     continue
