@@ -20,6 +20,7 @@ from cluster.plugin import (
     counts,
     wait_for_count,
     wait_for_phase,
+    workload,
 )
 from cluster.services import inside
 from cluster.shell import output, wait_for
@@ -140,3 +141,30 @@ def test_an_upgrade_to_the_device_plugin_api_and_back(
     upgrade(cluster, values)
     dra.wait_for_devices(cluster, 6, seconds=SECONDS)
     wait_for("nothing to be advertised", lambda: not counts(cluster).allocatable, seconds=SECONDS)
+
+
+def test_both_apis_have_devices_of_their_own(
+    cluster: Cluster, plugin: Plugin, values: Object
+) -> None:
+    """A pod with limits gets those of the device plugin, a claim the others."""
+    first = {"numaNode": 0}
+    inline = {"resources": [{"deviceApi": "dra", "select": first}, {"exclude": first}]}
+    upgrade(cluster, {**values, "deviceApi": None, "config": {"inline": inline}})
+    try:
+        wait_for_count(cluster, 3)
+        dra.wait_for_devices(cluster, 3)
+        cluster.create(workload("by-limits", 3))
+        cluster.create(dra.claim("three", dra.exactly(count=3)))
+        cluster.create(dra.pod_of("by-claim", "three"))
+        for pod in ("by-limits", "by-claim"):
+            wait_for_phase(cluster, pod)
+        assert "extendedResourceClaimStatus" not in cluster.get("pod", "by-limits")["status"]
+        given = [set(assigned(cluster, pod).ids) for pod in ("by-limits", "by-claim")]
+        assert [len(ids) for ids in given] == [3, 3]
+        assert not given[0] & given[1]
+    finally:
+        for pod in ("by-limits", "by-claim"):
+            cluster.discard("pod", pod)
+        cluster.kubectl("delete", "resourceclaims", "--all", "--timeout=45s")
+        upgrade(cluster, values)
+        dra.wait_for_devices(cluster, 6, seconds=SECONDS)
