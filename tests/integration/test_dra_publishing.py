@@ -226,12 +226,12 @@ async def test_where_taints_are_dropped_the_sick_chip_leaves_the_slice(
 
 
 @on_a_loop
-async def test_a_server_that_keeps_taints_from_now_on_gets_them(tmp_path: Path) -> None:
+async def test_an_api_server_that_keeps_taints_from_now_on_gets_them(tmp_path: Path) -> None:
     async with publishing(tmp_path) as it:
         it.server.keeps_taints = False
         it.state.set(SICK)
         await it.until(lambda: len(it.devices) == 5)
-        await it.server.stop()
+        await it.server.stop()  # its feature gate is turned on
         it.server.keeps_taints = True
         await it.server.start()
         await it.until(lambda: it.tainted == [device_name(A)])

@@ -183,7 +183,6 @@ class Publisher:
                 self._unavailable = False
                 self._stored = {_name(one): one for one in slices}
                 self._listed = True
-                self._taints = True  # the server may have another configuration by now
                 self._wake.set()
                 async for kind, found in self._client.watch_slices(DRIVER, version, seconds):
                     backoff.succeeded()
@@ -191,6 +190,7 @@ class Publisher:
             except ApiError as error:
                 if error.status != 410:  # else it was too old: list again
                     self._note_unavailable(error)
+                    self._taints = True  # one that was started anew may keep them
                     pause = UNAVAILABLE if self._unavailable else backoff.failed(error)
                     await asyncio.sleep(pause)
                     continue
