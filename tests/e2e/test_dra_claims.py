@@ -627,6 +627,40 @@ def test_without_an_api_server_pods_end_and_the_slice_is_right_afterwards(
     start(cluster, workload("schedulable", 1))
 
 
+@contextmanager
+def gates(cluster: Cluster, text: str) -> Iterator[None]:
+    """The API server with other feature gates for a block."""
+    usual = cluster._commands["kube-apiserver"]
+
+    def restart(command: list[str]) -> None:
+        cluster._commands["kube-apiserver"] = command
+        cluster.services.stop("kube-apiserver", signal.SIGTERM)
+        cluster.services.start("kube-apiserver")
+        ready = lambda: cluster.answers("get", "--raw", "/readyz")  # noqa: E731
+        wait_for("the API server", ready, seconds=60, describe=cluster.describe_services)
+
+    try:
+        restart([*usual, f"--feature-gates={text}"])
+        yield
+    finally:
+        if not cluster.services.alive("kube-apiserver"):
+            cluster.services.start("kube-apiserver")
+        restart(usual)
+
+
+def test_where_taints_are_not_kept_a_sick_chip_leaves_the_slice(
+    cluster: Cluster, driver: Plugin
+) -> None:
+    chip = sorted(driver.devices())[5]
+    with gates(cluster, "DRADeviceTaints=false,DRADeviceTaintRules=false"):
+        inject(cluster, chip, "ecc")
+        dra.wait_for_devices(cluster, 5, seconds=60)
+        assert names([chip])[0] not in dra.devices(cluster)
+    # With the gate on again it is back, with its taint.
+    wait_for("the taint", lambda: dra.taints(cluster, names([chip])[0]), seconds=60)
+    start(cluster, workload("schedulable", 1))
+
+
 # --- from one API to the other ---------------------------------------------------------------
 
 
