@@ -78,6 +78,7 @@ class Publisher:
         self._dropped = False  # is in the log
         self._unavailable = False
         self._wake = asyncio.Event()
+        self._reached = asyncio.Event()  # a write has shown that the server is there again
         self._backoff = Backoff(first=0.5, most=30.0)
         self._bucket = bucket or TokenBucket(BURST, PERIOD)
         self._pause: float | None = None  # seconds until a change may be written
@@ -140,6 +141,7 @@ class Publisher:
     async def _apply(self, wanted: Slice, stored: Object | None) -> None:
         sent = with_times(wanted, stored or {})
         answer = await self._client.apply_slice(sent)
+        self._reached.set()
         self.stats.writes += 1
         self.stats.last_success = asyncio.get_running_loop().time()
         self._stored[str(wanted["metadata"]["name"])] = answer
@@ -182,6 +184,8 @@ class Publisher:
                 slices, version = await self._client.list_slices(DRIVER)
                 self._unavailable = False
                 self._stored = {_name(one): one for one in slices}
+                if not slices:
+                    self._owner = None  # as where one is deleted
                 self._listed = True
                 self._wake.set()
                 async for kind, found in self._client.watch_slices(DRIVER, version, seconds):
@@ -192,10 +196,13 @@ class Publisher:
                     self._note_unavailable(error)
                     self._taints = True  # one that was started anew may keep them
                     pause = UNAVAILABLE if self._unavailable else backoff.failed(error)
-                    await asyncio.sleep(pause)
+                    self._reached.clear()
+                    await set_within(self._reached, pause)
                     continue
             if clock() - began < SHORT:
                 await asyncio.sleep(backoff.failed())
+            else:
+                backoff.succeeded()
 
     def _take(self, kind: str, found: Object) -> None:
         name = _name(found)
