@@ -17,6 +17,8 @@ from moffett_device_plugin.dra.claims import ClaimReference
 from moffett_device_plugin.dra.names import DRIVER
 from moffett_device_plugin.fake_kubelet.dra import DraKubelet
 from moffett_device_plugin.fake_kubelet.kubelet import AdmissionError, FakeKubelet
+from moffett_device_plugin.resources.plugin_config import PluginConfig
+from moffett_device_plugin.resources.pools import Resource
 from moffett_device_plugin.settings.settings import ServeSettings
 from tests.support.apiserver import ApiServer, api_server
 from tests.support.claims import claim, message, reference, result
@@ -29,6 +31,11 @@ A = IDS[0]
 TRAIN = reference()
 
 
+def through(api: str) -> PluginConfig:
+    """Every device through this API."""
+    return PluginConfig((Resource(api="dra" if api == "dra" else "device-plugin"),))
+
+
 @dataclass
 class Node:
     daemon: Daemon
@@ -38,7 +45,7 @@ class Node:
     pods: PodResources
 
     def change(self, api: str) -> None:
-        self.daemon.apply(replace(self.daemon.settings, device_api=api))  # type: ignore[arg-type]
+        self.daemon.apply(replace(self.daemon.settings, plugin_config=through(api)))
 
     async def registered(self) -> None:
         await until(self.dra.changed, lambda: bool(self.dra.registered(DRIVER)))
@@ -68,16 +75,16 @@ async def node(
         asyncio.TaskGroup() as tasks,
     ):
         plugins = FakeKubelet(folder / "plugins", tasks)
-        await plugins.start()
         dra = DraKubelet(folder / "registry")
         settings: ServeSettings = replace(
             settings_for(folder / "plugins"),
             pod_resources=folder / "pods.sock",
             cdi_dir=folder / "cdi",
             plugins_registry=folder / "registry",
-            device_api=api,  # type: ignore[arg-type]
+            plugin_config=through(api),
         )
         daemon = Daemon(settings, simulated(), api=server.settings(), dra=True)
+        await plugins.start()
         running = [tasks.create_task(dra.run()), tasks.create_task(daemon.run())]
         try:
             yield Node(daemon, server, plugins, dra, pods)
