@@ -18,7 +18,7 @@ from conftest import ROOT
 
 sys.path.append(str(ROOT))
 
-from docs.site.pages import blocks  # noqa: E402
+from docs.site.pages import blocks  # type: ignore[import-not-found]
 
 SIMULATED = {"simulate": "2xS30"}
 
@@ -65,7 +65,12 @@ def wait_for_offer(cluster: Cluster, wanted: dict[str, str]) -> None:
         found = cluster.node()["status"]["allocatable"]
         return {name: found.get(name, "") for name in wanted}
 
-    wait_for(f"{wanted}", lambda: offered() == wanted, seconds=SECONDS, describe=offered)
+    wait_for(
+        f"{wanted}",
+        lambda: offered() == wanted,
+        seconds=SECONDS,
+        describe=lambda: f"last: {offered()}",
+    )
 
 
 def test_two_chips_are_on_one_card_by_preference_and_by_guarantee(
