@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster.cluster import Cluster
-from cluster.helm import CHART, RELEASE, helm, installed
+from cluster.helm import installed
 from cluster.images import WORKLOAD_IMAGE
 from cluster.plugin import SECONDS, assigned, stays_pending, wait_for_phase
 from cluster.shell import wait_for
@@ -41,9 +41,7 @@ def with_values(cluster: Cluster, values: str, folder: Path) -> Iterator[None]:
     """Have the chart installed, with the page's values, for a block."""
     file = folder / "values.yaml"
     file.write_text(values)
-    with installed(cluster, SIMULATED):
-        words = ("upgrade", RELEASE, CHART, "--wait", "--values", file)
-        helm(cluster, *words, values=SIMULATED)
+    with installed(cluster, SIMULATED, file):
         yield
 
 
