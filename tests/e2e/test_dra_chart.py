@@ -4,6 +4,7 @@ driver can publish devices for another node."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from cluster import dra
 from cluster.accounts import kubeconfig_of, token_of
 from cluster.cluster import Cluster, Object
-from cluster.helm import RELEASE, installed, upgrade
+from cluster.helm import RELEASE, ROOT, installed, upgrade
+from cluster.images import WORKLOAD_IMAGE
 from cluster.plugin import (
     NAMESPACE,
     SECONDS,
@@ -20,6 +22,7 @@ from cluster.plugin import (
     counts,
     wait_for_count,
     wait_for_phase,
+    workload,
 )
 from cluster.services import inside
 from cluster.shell import output, wait_for
@@ -130,6 +133,56 @@ def test_slices_go_with_their_node(cluster: Cluster, plugin: Plugin) -> None:
     wait_for("the slice to go", lambda: len(dra.slices(cluster)) == 1, seconds=60)
 
 
+#: The templates of docs/dra.md, and how many chips on how many cards a pod gets by each.
+EXAMPLES = {
+    "one-card": (3, 1),
+    "card-or-numa-node": (3, 1),
+    "spread": (2, 2),
+    "by-product": (1, 1),
+    "watch-all": (6, 2),
+}
+
+
+def examples(cluster: Cluster) -> tuple[dict[str, Object], Object]:
+    """Return the templates of the page by their names, and its pod."""
+    page = (ROOT / "docs" / "dra.md").read_text()
+    blocks = re.findall(r"(?ms)^```yaml\n(.*?)^```$", page)
+    texts = [text for block in blocks for text in block.split("---\n")]
+    words = ("create", "--dry-run=client", "-o", "json", "-f", "-")
+    found: list[Object] = [
+        json.loads(cluster.kubectl(*words, stdin=text).stdout)
+        for text in texts
+        if re.search(r"^kind: (Pod|ResourceClaimTemplate)$", text, re.MULTILINE)
+    ]
+    (pod,) = [item for item in found if item["kind"] == "Pod"]
+    templates = {item["metadata"]["name"]: item for item in found if item is not pod}
+    assert templates.keys() == EXAMPLES.keys(), "a test of every example"
+    return templates, pod
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_of_the_page_gives_what_it_says(
+    cluster: Cluster, plugin: Plugin, name: str
+) -> None:
+    templates, pod = examples(cluster)
+    pod["metadata"]["name"] = name
+    pod["spec"]["resourceClaims"][0]["resourceClaimTemplateName"] = name
+    pod["spec"]["containers"][0]["image"] = WORKLOAD_IMAGE
+    label = "resource.kubernetes.io/admin-access"
+    cluster.kubectl("label", "namespace", "default", f"{label}=true", "--overwrite")
+    try:
+        cluster.create(templates[name])
+        cluster.create(pod)
+        wait_for_phase(cluster, name)
+        ids = assigned(cluster, name).ids
+        card_of = {id_: device["card"] for id_, device in plugin.devices().items()}
+        assert (len(ids), len({card_of[id_] for id_ in ids})) == EXAMPLES[name]
+    finally:
+        cluster.discard("pod", name)
+        cluster.kubectl("delete", "resourceclaimtemplate", name, "--ignore-not-found")
+        cluster.kubectl("label", "namespace", "default", f"{label}-")
+
+
 def test_an_upgrade_to_the_device_plugin_api_and_back(
     cluster: Cluster, plugin: Plugin, values: Object
 ) -> None:
@@ -140,3 +193,30 @@ def test_an_upgrade_to_the_device_plugin_api_and_back(
     upgrade(cluster, values)
     dra.wait_for_devices(cluster, 6, seconds=SECONDS)
     wait_for("nothing to be advertised", lambda: not counts(cluster).allocatable, seconds=SECONDS)
+
+
+def test_both_apis_have_devices_of_their_own(
+    cluster: Cluster, plugin: Plugin, values: Object
+) -> None:
+    """A pod with limits gets those of the device plugin, a claim the others."""
+    first = {"numaNode": 0}
+    inline = {"resources": [{"deviceApi": "dra", "select": first}, {"exclude": first}]}
+    upgrade(cluster, {**values, "deviceApi": None, "config": {"inline": inline}})
+    try:
+        wait_for_count(cluster, 3)
+        dra.wait_for_devices(cluster, 3)
+        cluster.create(workload("by-limits", 3))
+        cluster.create(dra.claim("three", dra.exactly(count=3)))
+        cluster.create(dra.pod_of("by-claim", "three"))
+        for pod in ("by-limits", "by-claim"):
+            wait_for_phase(cluster, pod)
+        assert "extendedResourceClaimStatus" not in cluster.get("pod", "by-limits")["status"]
+        given = [set(assigned(cluster, pod).ids) for pod in ("by-limits", "by-claim")]
+        assert [len(ids) for ids in given] == [3, 3]
+        assert not given[0] & given[1]
+    finally:
+        for pod in ("by-limits", "by-claim"):
+            cluster.discard("pod", pod)
+        cluster.kubectl("delete", "resourceclaims", "--all", "--timeout=45s")
+        upgrade(cluster, values)
+        dra.wait_for_devices(cluster, 6, seconds=SECONDS)

@@ -627,6 +627,40 @@ def test_without_an_api_server_pods_end_and_the_slice_is_right_afterwards(
     start(cluster, workload("schedulable", 1))
 
 
+@contextmanager
+def gates(cluster: Cluster, text: str) -> Iterator[None]:
+    """The API server with other feature gates for a block."""
+    usual = cluster._commands["kube-apiserver"]
+
+    def restart(command: list[str]) -> None:
+        cluster._commands["kube-apiserver"] = command
+        cluster.services.stop("kube-apiserver", signal.SIGTERM)
+        cluster.services.start("kube-apiserver")
+        ready = lambda: cluster.answers("get", "--raw", "/readyz")  # noqa: E731
+        wait_for("the API server", ready, seconds=60, describe=cluster.describe_services)
+
+    try:
+        restart([*usual, f"--feature-gates={text}"])
+        yield
+    finally:
+        if not cluster.services.alive("kube-apiserver"):
+            cluster.services.start("kube-apiserver")
+        restart(usual)
+
+
+def test_where_taints_are_not_kept_a_sick_chip_leaves_the_slice(
+    cluster: Cluster, driver: Plugin
+) -> None:
+    chip = sorted(driver.devices())[5]
+    with gates(cluster, "DRADeviceTaints=false,DRADeviceTaintRules=false"):
+        inject(cluster, chip, "ecc")
+        dra.wait_for_devices(cluster, 5, seconds=60)
+        assert names([chip])[0] not in dra.devices(cluster)
+    # With the gate on again it is back, with its taint.
+    wait_for("the taint", lambda: dra.taints(cluster, names([chip])[0]), seconds=60)
+    start(cluster, workload("schedulable", 1))
+
+
 # --- from one API to the other ---------------------------------------------------------------
 
 
@@ -708,7 +742,9 @@ def test_pods_of_both_kinds_of_nodes_go_where_they_can(cluster: Cluster, driver:
 # --- for a while ---------------------------------------------------------------------------
 
 
-def test_many_short_pods_leave_nothing_behind(cluster: Cluster, driver: Plugin) -> None:
+def test_many_short_pods_leave_nothing_behind(
+    cluster: Cluster, driver: Plugin, measured: Callable[[str], None]
+) -> None:
     start(cluster, template("one", exactly()))
 
     def resident() -> int:
@@ -733,7 +769,17 @@ def test_many_short_pods_leave_nothing_behind(cluster: Cluster, driver: Plugin) 
 
     batch(0, 8)
     before = resident()
-    for first in range(8, 48, 8):
+    for first in range(8, 200, 8):
         batch(first, 8)
     wait_for("no claim to be prepared", lambda: not dra.specs(cluster), seconds=60)
+    measured(f"resident after 8 pods {before} KiB, after 200 {resident()} KiB")
+    took = sorted(
+        float(word.partition("=")[2])
+        for line in cluster.logs(driver.pod(), NAMESPACE).splitlines()
+        if "event=claim-prepared" in line
+        for word in line.split()
+        if word.startswith("took_ms=")
+    )
+    p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
+    measured(f"Prepare, in the driver's log: p50 {p50} ms, p99 {p99} ms of {len(took)}")
     assert resident() - before < 1024

@@ -18,7 +18,7 @@ from conftest import ROOT
 
 sys.path.append(str(ROOT))
 
-from docs.site.pages import blocks  # type: ignore[import-not-found]
+from docs.site.pages import blocks
 
 SIMULATED = {"simulate": "2xS30"}
 

@@ -22,6 +22,7 @@ from moffett_device_plugin.resources.pools import Resource
 from moffett_device_plugin.settings.settings import ServeSettings
 from tests.support.apiserver import ApiServer, api_server
 from tests.support.claims import claim, message, reference, result
+from tests.support.dra import TIMES
 from tests.support.podresources import PodResources
 from tests.support.running import RESOURCE, on_a_loop, settings_for, simulated, until, within
 from tests.support.values import ids_of
@@ -85,6 +86,8 @@ async def node(
         )
         daemon = Daemon(settings, simulated(), api=server.settings(), dra=True)
         await plugins.start()
+        assert daemon.dra_mode is not None
+        daemon.dra_mode.driver.preparer._times = TIMES  # which does not wait for holders
         running = [tasks.create_task(dra.run()), tasks.create_task(daemon.run())]
         try:
             yield Node(daemon, server, plugins, dra, pods)

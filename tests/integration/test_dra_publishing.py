@@ -19,7 +19,7 @@ from moffett_device_plugin.kubernetes.dra import DraClient
 from moffett_device_plugin.kubernetes.rate_limiter import TokenBucket
 from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.apiserver import NODE, ApiServer, api_server, refusal
-from tests.support.running import on_a_loop
+from tests.support.running import on_a_loop, until
 from tests.support.values import ids_of, state_of
 
 IDS = ids_of("2xS30")
@@ -197,13 +197,19 @@ async def test_a_write_that_failed_is_tried_until_it_succeeds(tmp_path: Path) ->
 
 
 @on_a_loop
-async def test_after_the_api_server_was_away_the_slice_is_right(tmp_path: Path) -> None:
+async def test_after_the_api_server_was_away_the_slice_is_right(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with publishing(tmp_path) as it:
         await it.until(lambda: len(it.devices) == 6)
         await it.server.stop()
         it.state.set(SICK)
+        published = it.publisher.published
+        await until(published, lambda: not published.value)
         await it.server.start()
         await it.until(lambda: bool(it.tainted))
+    said, *_ = [r for r in caplog.records if r.message == "api-unavailable"]
+    assert "the slices are those of before" in vars(said)["effect"]
 
 
 @on_a_loop
@@ -217,6 +223,18 @@ async def test_where_taints_are_dropped_the_sick_chip_leaves_the_slice(
         it.state.set(state_of("2xS30"))
         await it.until(lambda: len(it.devices) == 6)
         assert len([r for r in caplog.records if r.message == "dra-field-dropped"]) == 1
+
+
+@on_a_loop
+async def test_an_api_server_that_keeps_taints_from_now_on_gets_them(tmp_path: Path) -> None:
+    async with publishing(tmp_path) as it:
+        it.server.keeps_taints = False
+        it.state.set(SICK)
+        await it.until(lambda: len(it.devices) == 5)
+        await it.server.stop()  # its feature gate is turned on
+        it.server.keeps_taints = True
+        await it.server.start()
+        await it.until(lambda: it.tainted == [device_name(A)])
 
 
 @on_a_loop

@@ -50,14 +50,15 @@ class NodeDriverContext:
 @dataclass(frozen=True, slots=True)
 class DriverTimes:
     """In seconds. `settle`: how long a claim waits for the first look at the devices;
-    `get`: for the API server's answer; `check`: between looks at the files; `sweep`:
-    between looks for claims that no longer exist, which have to be missing for `orphan`;
-    `handover`: how long calls are answered after the kubelet was shown the end; `linger`:
-    how long the driver stays after its last claim; `unseen`: after which a kubelet that did
-    not register is in the log."""
+    `get`: for the API server's answer; `held`: for a chip that another holder has; `check`:
+    between looks at the files; `sweep`: between looks for claims that no longer exist, which
+    have to be missing for `orphan`; `handover`: how long calls are answered after the kubelet
+    was shown the end; `linger`: how long the driver stays after its last claim; `unseen`:
+    after which a kubelet that did not register is in the log. A kubelet waits for 45 s."""
 
     settle: float = 10.0
     get: float = 15.0
+    held: float = 20.0
     check: float = 10.0
     sweep: float = 300.0
     orphan: float = 600.0

@@ -13,7 +13,7 @@ from ..cdi.writer import SpecWriter
 from ..kubernetes.dra import DraClient
 from ..kubernetes.errors import ApiError
 from ..resources.device_ids import DeviceIds
-from ..runtime.watchable import Watchable
+from ..runtime.watchable import Watchable, set_within, waking
 from .claims import AllocatedClaim, ClaimReference, parse_claim
 from .context import DriverTimes, NodeDriverContext
 from .errors import ClaimRefusedError
@@ -24,6 +24,8 @@ from .stats import DriverStats
 
 log = logging.getLogger(__name__)
 
+#: Seconds between looks for what another instance has unprepared.
+_LOOK = 0.25
 _MAX_REFUSALS = 256  # that are remembered, so that each is in the log once
 
 
@@ -161,12 +163,35 @@ class ClaimPreparer:
     async def _prepare(self, reference: ClaimReference) -> ClaimRecord:
         if not reference.usable:
             raise ClaimRefusedError("records", f"claim {reference} has no valid uid")
+        end = asyncio.get_running_loop().time() + self._times.held
         await self._settled(reference)
         claim = await self._get(reference)
         await self._know_holders(reference)
         if not await self.ensure_spec():
             text = f"claim {reference}: no CDI spec in {self._context.cdi_dir}; see the log"
             raise ClaimRefusedError("records", text)
+        return await self._once_free(reference, claim, end)
+
+    async def _once_free(
+        self, reference: ClaimReference, claim: AllocatedClaim | None, end: float
+    ) -> ClaimRecord:
+        """The scheduler gives a chip to the next claim as soon as a pod has ended, which is
+        a moment before the kubelet unprepares the pod's own claim. A refusal would cost the
+        next pod a minute or more, after which the kubelet tries it again."""
+        loop, wake = asyncio.get_running_loop(), asyncio.Event()
+        with waking(wake, self.holders):
+            while True:
+                wake.clear()
+                try:
+                    return await self._now(reference, claim)
+                except ClaimRefusedError as error:
+                    if error.code != "device-held" or loop.time() >= end:
+                        raise
+                    self._collided()
+                await set_within(wake, min(_LOOK, end - loop.time()))
+                await self._know_holders(reference)
+
+    async def _now(self, reference: ClaimReference, claim: AllocatedClaim | None) -> ClaimRecord:
         async with self._one_at_a_time:
             record, records = await asyncio.to_thread(
                 self._store.change, lambda records: self._decide(reference, claim, records)

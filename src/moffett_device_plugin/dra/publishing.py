@@ -75,6 +75,7 @@ class Publisher:
         self._listed = False
         self._owner: Node | None = None
         self._taints = True
+        self._dropped = False  # is in the log
         self._unavailable = False
         self._wake = asyncio.Event()
         self._backoff = Backoff(first=0.5, most=30.0)
@@ -148,9 +149,14 @@ class Publisher:
         log.info("dra-published", extra=extra)
         if not keeps_taints(sent, answer):
             self._taints = False
-            effect = "unhealthy devices are left out of the slice instead; no pod is evicted"
-            log.warning("dra-field-dropped", extra={"field": "taints", "effect": effect})
+            if not self._dropped:
+                self._dropped = True
+                effect = "unhealthy devices are left out of the slice instead; no pod is evicted"
+                log.warning("dra-field-dropped", extra={"field": "taints", "effect": effect})
             self._wake.set()
+        elif tainted and self._dropped:
+            self._dropped = False
+            log.info("dra-field-kept", extra={"field": "taints"})
 
     async def _delete(self, names: tuple[str, ...]) -> None:
         for name in names:
@@ -184,6 +190,7 @@ class Publisher:
             except ApiError as error:
                 if error.status != 410:  # else it was too old: list again
                     self._note_unavailable(error)
+                    self._taints = True  # one that was started anew may keep them
                     pause = UNAVAILABLE if self._unavailable else backoff.failed(error)
                     await asyncio.sleep(pause)
                     continue

@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from .client import ApiClient
+from .errors import ErrorLog
 from .responses import Object, resource_version
+from .settings import ApiSettings
 
 _GROUP = "/apis/resource.k8s.io/v1"
 _SLICES = f"{_GROUP}/resourceslices"
@@ -19,6 +21,11 @@ APPLY = "application/apply-patch+yaml"  # JSON is YAML, too
 class DraClient(ApiClient):
     """As `ApiClient`; a driver has connections of its own, so that no call of another
     feature holds up a claim."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        super().__init__(settings)
+        effect = "no new claim is prepared, and the slices are those of before; pods end as usual"
+        self.errors = ErrorLog(settings.url, effect)
 
     async def get_claim(self, namespace: str, name: str) -> Object:
         """A ResourceClaim. That there is none (404) is no error in the log."""
