@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +73,13 @@ class Objects(list[Object]):
         return {item["kind"] for item in self}
 
     def one(self, kind: str) -> Object:
-        (found,) = [
-            item for item in self if item["kind"] == kind and not _is_telemetrys(item)
-        ]
+        (found,) = [item for item in self if item["kind"] == kind and not _is_telemetrys(item)]
         return found
 
     @property
     def telemetry(self) -> Objects:
         """What there is for telemetry alone."""
-        made = [item for item in self if _is_telemetrys(item)]
+        made = [deepcopy(item) for item in self if _is_telemetrys(item)]
         for item in made:
             item["metadata"]["labels"].pop(COMPONENT, None)
         return Objects(made)

@@ -232,7 +232,7 @@ app.kubernetes.io/component: telemetry
 - name: host-{{ $number }}
   mountPath: /host{{ $path }}
   readOnly: true
-  hostPath: {path: {{ $path }}, type: Directory}
+  hostPath: {path: {{ trimSuffix "/" $.Values.hostRoot.path }}{{ $path }}, type: Directory}
 {{- end }}
 {{- if include "spu.hasConfig" . }}
 - name: config
