@@ -27,7 +27,6 @@ from cluster.plugin import (
     counts,
     plugin_processes,
     wait_for_count,
-    wait_for_phase,
     workload,
 )
 from cluster.services import inside
@@ -171,7 +170,7 @@ def telemetry_pod(cluster: Cluster) -> dict[str, Any]:
 
 def wait_for_serials(cluster: Cluster, plugin: Plugin) -> None:
     def serials() -> bool:
-        return {device["serial"] for device in plugin.devices().values()} == {
+        return {device["card"] for device in plugin.devices().values()} == {
             "2023243080100",
             "2023243080101",
         }
