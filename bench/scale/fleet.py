@@ -1,5 +1,5 @@
-"""Nodes, each with the product's own code for labels, events, the condition and the watch
-of its labels; the states of its devices are made beforehand."""
+"""Nodes, each with the product's own code for labels, events, the condition, the watch of
+its labels and the slices of DRA; the states of its devices are made beforehand."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from moffett_device_plugin.devices.health.evaluate import evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Snapshot, observe_bus, observe_smi
 from moffett_device_plugin.devices.state import NodeState
+from moffett_device_plugin.dra.publishing import Publisher, PublisherContext
 from moffett_device_plugin.hardware import Look
 from moffett_device_plugin.hardware.simulated import SimulatedNode
 from moffett_device_plugin.hardware.simulation import Faults, build, parse_spec
 from moffett_device_plugin.kubernetes import client, features
+from moffett_device_plugin.kubernetes.dra import DraClient
 from moffett_device_plugin.kubernetes.features import run_api_features
 from moffett_device_plugin.kubernetes.nodelabels import NodeLabelSink
 from moffett_device_plugin.kubernetes.settings import ApiFeatures, ApiSettings
@@ -62,20 +64,26 @@ async def states(spec: str = SPEC) -> States:
 
 
 class Node:
-    """The API features of one daemon."""
+    """The API features of one daemon; with `dra` what it publishes, and none of them."""
 
-    def __init__(self, number: int, wanted: ApiFeatures, *, by_label: bool) -> None:
+    def __init__(self, number: int, wanted: ApiFeatures, *, by_label: bool, dra: bool) -> None:
         self.name = f"node-{number}"
         self.state: Watchable[NodeState] = Watchable(NodeState())
         self.labels: Watchable[Mapping[str, str] | None] = Watchable(None)
         self._features = wanted
         self._by_label = by_label
+        self._dra = dra
 
     async def run(self, starts: float, healthy: NodeState) -> None:
         """Starts `starts` seconds from now and runs until it is cancelled."""
         await asyncio.sleep(starts)
         self.state.set(healthy)
         settings = ApiSettings("https://10.96.0.1:443", self.name, Path("token"), Path("ca"))
+        if self._dra:
+            context = PublisherContext(
+                self.name, self.state, Watchable(1), Watchable({}), Watchable(True)
+            )
+            await Publisher(DraClient(settings), context).run()
         await run_api_features(
             settings,
             self._features,
@@ -96,10 +104,11 @@ class Fleet:
         wanted: ApiFeatures,
         *,
         by_label: bool = True,
+        dra: bool = False,
         seed: int = 1,
     ) -> None:
         self.server = server
-        self.nodes = [Node(number, wanted, by_label=by_label) for number in range(nodes)]
+        self.nodes = [Node(n, wanted, by_label=by_label, dra=dra) for n in range(nodes)]
         self.chance = random.Random(seed)
 
     async def run(

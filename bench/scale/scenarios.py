@@ -42,10 +42,10 @@ class Outcome:
         return sum(n for what, n in self.requests.items() if what.startswith(changes))
 
 
-async def steady(nodes: int, features: ApiFeatures = ALL) -> Outcome:
+async def steady(nodes: int, features: ApiFeatures = ALL, *, dra: bool = False) -> Outcome:
     """An hour in which nothing happens, beginning an hour after the start."""
     server, known = Server(), await states()
-    fleet = Fleet(nodes, server, features)
+    fleet = Fleet(nodes, server, features, dra=dra)
 
     async def from_here() -> None:
         await asyncio.sleep(HOUR)
@@ -55,11 +55,13 @@ async def steady(nodes: int, features: ApiFeatures = ALL) -> Outcome:
     return _outcome(fleet, HOUR)
 
 
-async def flapping(nodes: int, share: float, *, all_devices: bool, period: float) -> Outcome:
+async def flapping(
+    nodes: int, share: float, *, all_devices: bool, period: float, dra: bool = False
+) -> Outcome:
     """An hour in which one device, or each, of some nodes fails and recovers every `period`
     seconds. A fault that all nodes share is one of driver or firmware."""
     server, known = Server(), await states()
-    fleet = Fleet(nodes, server, ALL)
+    fleet = Fleet(nodes, server, ALL, dra=dra)
     unhealthy = fleet.nodes[: round(nodes * share)]
 
     failed = known.all_unhealthy if all_devices else known.one_unhealthy
@@ -77,13 +79,16 @@ async def flapping(nodes: int, share: float, *, all_devices: bool, period: float
     return _outcome(fleet, HOUR)
 
 
-async def start_up(nodes: int, spread: float, server: Server | None = None) -> Outcome:
+async def start_up(
+    nodes: int, spread: float, server: Server | None = None, *, dra: bool = False
+) -> Outcome:
     """Every daemon starts within so many seconds, as after a power cut."""
     server, known = server or Server(), await states()
-    fleet = Fleet(nodes, server, ALL)
+    fleet = Fleet(nodes, server, ALL, dra=dra)
     seconds = spread + 290.0  # before the condition's first heartbeat is due
     await fleet.run(seconds, known.healthy, spread)
-    return _outcome(fleet, seconds, 0.0, "patch node", "patch node status")
+    writes = ("patch slice",) if dra else ("patch node", "patch node status")
+    return _outcome(fleet, seconds, 0.0, *writes)
 
 
 async def outage(nodes: int, down: float) -> Outcome:
@@ -160,5 +165,12 @@ SCENARIOS = (
         "start-up at once, small server",
         lambda nodes: start_up(nodes, 0.0, Server(at_once=20, service=0.02, queue=500)),
     ),
+    Scenario("DRA alone: steady", partial(steady, dra=True), at_most=1000),
+    Scenario(
+        "DRA alone: every device flaps on every node",
+        partial(flapping, share=1.0, all_devices=True, period=10.0, dra=True),
+        at_most=200,
+    ),
+    Scenario("DRA alone: start-up at once", partial(start_up, spread=0.0, dra=True)),
     Scenario("API server away for 10 min, a fault on every node", partial(outage, down=600.0)),
 )

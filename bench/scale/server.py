@@ -1,5 +1,5 @@
 """An API server as its clients see it: so many requests at once, so long for each, and a
-refusal for what is too much. It keeps counts and no objects."""
+refusal for what is too much. It keeps counts, and of objects the slices of DRA alone."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Server:
     waiting: int = 0
     longest_queue: int = 0
     open_watches: int = 0
+    slices: dict[str, object] = field(default_factory=dict)  # by node
     _slots: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class Server:
             raise NoResponseError("os-111", "Connection refused", nothing_received=True)
         self.handshakes[self._second()] += 1
 
-    async def answer(self, method: str, target: str, node: str) -> Response:
+    async def answer(self, method: str, target: str, node: str, body: bytes = b"") -> Response:
         """Raises NoResponseError."""
         if not self.up:
             self.failed += 1
@@ -71,6 +72,13 @@ class Server:
         if method in WRITES:
             at = asyncio.get_running_loop().time()
             self.first_write.setdefault(what, {}).setdefault(node, at)
+        if what == "patch slice":
+            self.slices[node] = json.loads(body)
+            return Response(200, {}, body)
+        if what == "list slices":
+            items = [self.slices[node]] if node in self.slices else []
+            listed = {"metadata": {"resourceVersion": "1"}, "items": items}
+            return Response(200, {}, json.dumps(listed).encode())
         return Response(200, {}, _body(what, node))
 
     def forget(self) -> None:
@@ -85,6 +93,10 @@ class Server:
 
 def _what(method: str, target: str) -> str:
     path, _, query = target.partition("?")
+    if "/resourceslices" in path:
+        if method == "PATCH":
+            return "patch slice"
+        return "watch slices" if "watch=1" in query else "list slices"
     if "watch=1" in query:
         return "watch node"
     if path == "/api/v1/nodes":
@@ -125,7 +137,7 @@ class Connection:
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
     ) -> Response:
         try:
-            return await self.server.answer(method, target, self.node)
+            return await self.server.answer(method, target, self.node, body)
         except BaseException:
             self.close()
             raise

@@ -36,7 +36,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
+import copying  # noqa: E402
 import pages  # noqa: E402
+import tables  # noqa: E402
 
 CHINESE = "zh-CN/"
 SOURCE = "source/"
@@ -86,7 +88,8 @@ def _title(names: str, chinese: bool) -> str:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    files.append(File.generated(config, "style.css", abs_src_path=str(HERE / "style.css")))
+    for name in ("style.css", "logo.svg"):
+        files.append(File.generated(config, name, abs_src_path=str(HERE / name)))
     if chinese(config):
         if files.get_file_from_path("index.md") is None:
             files.append(File.generated(config, "index.md", content=_contents(config)))
@@ -137,7 +140,12 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     def relative(match: re.Match[str]) -> str:
         return posixpath.relpath(match[1], here or ".")
 
-    return re.sub(rf"{ELSEWHERE}([^\"#]*)", relative, html)
+    return re.sub(rf"{ELSEWHERE}([^\"#]*)", relative, copying.with_copied_text(html))
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """The theme looks for a sitemap beside each page that these lead to; there is none."""
+    return re.sub(r'<link rel="alternate"[^>]*>', "", output)
 
 
 def on_page_context(context: Any, page: Page, config: MkDocsConfig, nav: Any) -> Any:
@@ -175,6 +183,7 @@ class Rewriting(Extension):
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
         # After inline patterns (20), and before mkdocs' own look at links (0).
         md.treeprocessors.register(_Links(md, self), "repository-links", 5)
+        md.treeprocessors.register(tables.CellTitles(md), "cell-titles", 4)
 
 
 class _Links(Treeprocessor):
@@ -215,7 +224,9 @@ class _Links(Treeprocessor):
         if not file.exists():
             raise PluginError(f"{source.relative_to(ROOT)}: {target} leads nowhere")
         if file in FIRST_PAGES:
-            file, anchor = ROOT / "docs" / FIRST_PAGES[file], ""
+            if anchor:
+                raise PluginError(f"{page.file.src_uri}: {target}: that heading is not on the site")
+            file = ROOT / "docs" / FIRST_PAGES[file]
         inside, english = docs in file.parents, ROOT / "docs" in file.parents
         if inside and (chinese(config) or docs / CHINESE not in file.parents):
             uri = file.relative_to(docs).as_posix()

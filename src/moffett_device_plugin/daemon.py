@@ -6,10 +6,13 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
+from .allocation.grants import Grants
 from .api import KUBELET_CHECKPOINT
 from .deviceplugin.context import NodeLabels, PluginContext
 from .deviceplugin.kubelet_directory import KubeletDirectory
@@ -19,6 +22,7 @@ from .devices.monitor import Monitor, PollIntervals
 from .hardware import Hardware
 from .hardware.factory import create_hardware
 from .integrations import IntegrationContext, run_integrations
+from .resources.pools import Resource, devices_of
 from .runtime.counters import Counters
 from .runtime.log import set_up
 from .runtime.resource_exhausted import log_resource_exhaustion_once
@@ -26,6 +30,7 @@ from .runtime.watchable import Watchable
 from .settings.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from .dra.mode import DraMode
     from .kubernetes.settings import ApiSettings
     from .podresources.watcher import PodResourcesWatcher
     from .settings.reload import ConfigFile
@@ -42,8 +47,11 @@ AT_START = frozenset(
         "integrations",
         "cdi_dir",
         "cdi_version",
+        "plugins_registry",
+        "dra_evict",
     }
 )
+POD_RESOURCES = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 _LATER = "these take effect at the plugin's next start"
 
 
@@ -58,10 +66,13 @@ class Daemon:
         timeouts: RegistrationTimeouts | None = None,
         file: ConfigFile | None = None,
         api: ApiSettings | None = None,
+        *,
+        dra: bool = False,
     ) -> None:
         self.settings = settings
         self._file = file
         self._api = api
+        self._hardware = hardware
         by_label = file is not None and file.configuration.needs_labels
         self.node_labels: NodeLabels | None = Watchable(None) if by_label else None
         self.counters = Counters()
@@ -75,7 +86,10 @@ class Daemon:
             self.counters,
         )
         self.directory = KubeletDirectory(settings.kubelet_dir)
-        self.pod_resources_watcher = _pod_resources_watcher(settings)
+        self.pod_resources_watcher = _pod_resources_watcher(settings, dra=dra)
+        self.dra_resources: Watchable[tuple[Resource, ...]] = Watchable(settings.dra_resources)
+        self.claimed: Watchable[Mapping[str, str]] = Watchable({})
+        self.grants = Grants()
         context = PluginContext(
             self.monitor,
             hardware,
@@ -86,8 +100,11 @@ class Daemon:
             self.node_labels,
             settings.cdi_dir,
             settings.cdi_version,
+            self.claimed if dra else None,
+            self.grants if dra else None,
         )
-        self.plugin_manager = PluginManager(settings.plugin_config, context)
+        self.plugin_manager = PluginManager(settings.advertised, context)
+        self.dra_mode = self._dra(api) if dra and api is not None else None
 
     @property
     def registered(self) -> bool:
@@ -112,15 +129,42 @@ class Daemon:
                 self.counters,
                 self.pod_resources_watcher,
                 lambda: self.settings,
+                self.dra_mode,
             )
             integrations = run_integrations(
                 self.settings.integrations, context, self._api, self.node_labels
             )
             tasks.create_task(integrations)
+            if self.dra_mode is not None:
+                tasks.create_task(self.dra_mode.run())
             if self._file is not None:
                 tasks.create_task(self._follow_configuration(self._file))
                 if self.node_labels is not None:
                     tasks.create_task(self._follow_labels(self._file, self.node_labels))
+
+    def _dra(self, api: ApiSettings) -> DraMode:
+        from .dra.context import NodeDriverContext
+        from .dra.mode import DraMode
+
+        watcher, settings = self.pod_resources_watcher, self.settings
+        if watcher is None:
+            raise AssertionError  # made wherever `dra` is
+        strategy = settings.plugin_config.device_list_strategy
+        context = NodeDriverContext(
+            api=api,
+            monitor=self.monitor,
+            hardware=self._hardware,
+            pod_resources=watcher,
+            registry=settings.plugins_registry,
+            cdi_dir=settings.cdi_dir,
+            cdi_kind=strategy.cdi_kind,
+            cdi_version=settings.cdi_version,
+            inject_sola=strategy.inject_sola,
+            grants=self.grants,
+            evict=settings.dra_evict,
+            chips=lambda state: devices_of(state, self.dra_resources.value),
+        )
+        return DraMode(context, self.dra_resources, self.claimed)
 
     async def _follow_configuration(self, file: ConfigFile) -> None:
         async for settings in file.changes():
@@ -158,8 +202,10 @@ class Daemon:
             set_up(settings.log.form, settings.log.level)
         if (settings.health, settings.smi_interval) != (before.health, before.smi_interval):
             self.monitor.change(settings.health, settings.smi_interval)
-        if settings.plugin_config != before.plugin_config:
-            self.plugin_manager.change_plugin_config(settings.plugin_config)
+        if settings.advertised != before.advertised:
+            self.plugin_manager.change_plugin_config(settings.advertised)
+        if settings.dra_resources != before.dra_resources:
+            self.dra_resources.set(settings.dra_resources)
 
     async def _follow_kubelet(self) -> None:
         version, known = -1, None
@@ -172,11 +218,15 @@ class Daemon:
             known = listing.kubelet
 
 
-def _pod_resources_watcher(settings: ServeSettings) -> PodResourcesWatcher | None:
+def _pod_resources_watcher(
+    settings: ServeSettings, *, dra: bool = False
+) -> PodResourcesWatcher | None:
     """None where the socket is not mounted, as with the vendor's manifest, unless something
     is on whose reader would miss it."""
     socket, integrations = settings.pod_resources, settings.integrations
-    wanted = integrations.metrics is not None or integrations.api.events
+    if dra and socket is None:
+        socket = POD_RESOURCES
+    wanted = dra or integrations.metrics is not None or integrations.api.events
     if socket is None or not (wanted or socket.parent.is_dir()):
         return None
     from .podresources.checkpoint import read_checkpoint
@@ -195,20 +245,26 @@ def _changed(before: ServeSettings, after: ServeSettings, name: str) -> bool:
 
 
 async def serve(
-    settings: ServeSettings, file: ConfigFile | None = None, api: ApiSettings | None = None
+    settings: ServeSettings,
+    file: ConfigFile | None = None,
+    api: ApiSettings | None = None,
+    *,
+    dra: bool = False,
 ) -> None:
-    """Runs the daemon until SIGTERM or SIGINT, and then ends it in order."""
+    """Runs the daemon until SIGTERM or SIGINT, and then ends it in order. `dra`: devices are
+    given out through DRA, may be at another time, or were and claims have some still."""
     log.info(
         "starting",
         extra={
             "version": __version__,
-            "resources": [str(resource) for resource in settings.plugin_config.resources],
+            "resources": [str(resource) for resource in settings.advertised.resources],
+            **({"dra": bool(settings.dra_resources)} if dra else {}),
             "kubelet_dir": settings.kubelet_dir,
             "host_root": settings.hardware.host_root,
             "simulated_cards": len(settings.hardware.simulate),
         },
     )
-    daemon = Daemon(settings, create_hardware(settings.hardware), file=file, api=api)
+    daemon = Daemon(settings, create_hardware(settings.hardware), file=file, api=api, dra=dra)
     running = asyncio.ensure_future(daemon.run())
     loop = asyncio.get_running_loop()
     log_resource_exhaustion_once(loop)

@@ -15,8 +15,10 @@ from .runtime.counters import Counters
 from .settings.settings import IntegrationSettings, ServeSettings
 
 if TYPE_CHECKING:
+    from .dra.mode import DraMode
     from .kubernetes.settings import ApiSettings
     from .metrics.address import Address
+    from .metrics.dra import DraView
     from .podresources.client import Holder
     from .podresources.watcher import PodResourcesWatcher
 
@@ -33,6 +35,7 @@ class IntegrationContext:
     counters: Counters
     pod_resources_watcher: PodResourcesWatcher | None
     settings: Callable[[], ServeSettings]
+    dra: DraMode | None = None
 
 
 async def run_integrations(
@@ -77,7 +80,17 @@ async def _metrics(address: Address, context: IntegrationContext) -> None:
         lambda: context.settings().health,
         heartbeats,
         context.pod_resources_watcher,
+        _dra_view(context),
     ).run()
+
+
+def _dra_view(context: IntegrationContext) -> Callable[[], DraView] | None:
+    mode = context.dra
+    if mode is None:
+        return None
+    from .dra.monitoring import view_of
+
+    return lambda: view_of(mode)
 
 
 async def _label_file(settings: IntegrationSettings, context: IntegrationContext) -> None:
@@ -107,7 +120,11 @@ async def _api(
             else context.pod_resources_watcher.holders.value
         )
         # Of all of the node's devices: a pod keeps what is no longer advertised.
-        return DeviceIds(context.monitor.state.value.snapshot.devices).holders(held)
+        found = DeviceIds(context.monitor.state.value.snapshot.devices).holders(held)
+        for device_id, users in ({} if context.dra is None else context.dra.users()).items():
+            who = (*found.get(device_id, ()), *(holder for holder, _ in users))
+            found[device_id] = tuple(dict.fromkeys(who))
+        return found
 
     await run_api_features(
         api,

@@ -31,6 +31,7 @@ KINDS = {
     "ClusterRoleBinding",
     "ConfigMap",
     "DaemonSet",
+    "DeviceClass",
     "NetworkPolicy",
     "Pod",
     "ResourceQuota",
@@ -45,7 +46,7 @@ KINDS = {
 _DROPPED = {"description", "default", "format", "properties", "x-kubernetes-validations"}
 Schema = dict[str, Any]
 #: Changes when schemas are made in another way.
-_FORM = 4
+_FORM = 5
 
 
 def ensure() -> Path:

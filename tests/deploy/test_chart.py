@@ -165,6 +165,14 @@ PATHS: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {
         {"/etc/kubernetes/node-feature-discovery/features.d": False},
     ),
     "labels by the API": ({"labels": {"sink": "api"}}, {}),
+    "DRA": (
+        {"deviceApi": "dra"},
+        {"/var/run/cdi": False, "/var/lib/kubelet/plugins_registry": False},
+    ),
+    "DRA for some nodes": (
+        {"config": {"inline": {"nodes": [{"match": {"names": ["a"]}, "deviceApi": "dra"}]}}},
+        {"/var/run/cdi": False, "/var/lib/kubelet/plugins_registry": False},
+    ),
     "events and condition": ({"events": True, "condition": True}, {}),
     "monitoring": ({"metrics": {"podMonitor": {"enabled": True}}}, {}),
 }
@@ -248,6 +256,11 @@ def test_a_change_of_root_adds_one_capability() -> None:
 
 
 Rule = tuple[str, str]
+DRA_RIGHTS = {
+    ("nodes", "get"),
+    ("resourceclaims", "get"),
+    *(("resourceslices", verb) for verb in ("list", "watch", "create", "patch", "delete")),
+}
 # Each feature, and all it may do: (resource, verb).
 RIGHTS: dict[str, tuple[dict[str, Any], set[Rule]]] = {
     "labels": ({"labels": {"sink": "api"}}, {("nodes", "patch")}),
@@ -265,6 +278,13 @@ RIGHTS: dict[str, tuple[dict[str, Any], set[Rule]]] = {
         {"config": {"inline": {"nodes": [{"match": {"names": ["a"]}, "events": True}]}}},
         {("events", "create"), ("events", "patch")},
     ),
+    "DRA": ({"deviceApi": "dra"}, DRA_RIGHTS),
+    "DRA by the file": ({"config": {"inline": {"deviceApi": "dra"}}}, DRA_RIGHTS),
+    "DRA for some devices": (
+        {"config": {"inline": {"resources": [{"select": {"index": 0}, "deviceApi": "dra"}]}}},
+        DRA_RIGHTS,
+    ),
+    "nodes that go back from DRA": ({"dra": {"enabled": True}}, DRA_RIGHTS),
 }
 
 
@@ -294,6 +314,39 @@ def test_a_feature_brings_its_rights_and_no_others(feature: str) -> None:
     for binding in bindings:
         (subject,) = binding["subjects"]
         assert (subject["name"], subject["namespace"]) == (account, "kube-system")
+
+
+def test_a_driver_may_write_slices_of_its_own_node_only() -> None:
+    made = rendered({"deviceApi": "dra"})
+    policy = made.one("ValidatingAdmissionPolicy")["spec"]
+    (rule,) = policy["matchConstraints"]["resourceRules"]
+    assert rule["resources"] == ["resourceslices"]
+    assert rule["operations"] == ["CREATE", "UPDATE", "DELETE"]
+    account = made.one("ServiceAccount")["metadata"]["name"]
+    (condition,) = policy["matchConditions"]
+    assert f"system:serviceaccount:kube-system:{account}" in condition["expression"]
+    assert made.one("ValidatingAdmissionPolicyBinding")["spec"] == {
+        "policyName": "spu-moffett-device-plugin-slices",
+        "validationActions": ["Deny"],
+    }
+    # With the condition there is one for the Node, too, and each has its binding.
+    both = rendered({"deviceApi": "dra", "condition": True})
+    names = {
+        kind: {item["metadata"]["name"] for item in both if item["kind"] == kind}
+        for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    }
+    assert len(set(map(frozenset, names.values()))) == 1
+    assert len(names["ValidatingAdmissionPolicy"]) == 2
+
+
+def test_the_manuals_pod_gets_its_devices_through_a_device_class() -> None:
+    device_class = rendered({"deviceApi": "dra"}).one("DeviceClass")
+    assert device_class["metadata"]["name"] == "spu.moffett.ai"
+    assert device_class["spec"]["extendedResourceName"] == "moffett.ai/spu"
+    only_claims = {"deviceApi": "dra", "dra": {"deviceClass": {"extendedResourceName": ""}}}
+    assert "extendedResourceName" not in rendered(only_claims).one("DeviceClass")["spec"]
+    none = {"deviceApi": "dra", "dra": {"deviceClass": {"create": False}}}
+    assert "DeviceClass" not in rendered(none).kinds()
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -466,6 +519,8 @@ def test_where_the_kubelet_of_a_platform_is(platform: str, root: str) -> None:
     paths = rendered(PLATFORMS[platform]).host_paths
     # Kubelets keep the sockets of plugins in one place, whatever their root is.
     assert {"/var/lib/kubelet/device-plugins", f"{root}/pod-resources"} <= paths.keys()
+    values = {**yaml.safe_load(PLATFORMS[platform].read_text()), "deviceApi": "dra"}
+    assert f"{root}/plugins_registry" in rendered(values).host_paths
 
 
 @pytest.mark.parametrize("platform", ["talos", "bottlerocket", "gke"])

@@ -65,6 +65,22 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"config": {"inline": {"resources": [{"select": {"serial": 2023243080101}}]}}},
         ["/config/inline/resources/0/select/serial", "want string"],
     ),
+    "DRA before it was stable": (
+        {"deviceApi": "dra"},
+        ["DRA (deviceApi, dra.enabled) needs Kubernetes 1.34 or later"],
+    ),
+    "DRA that does not see who holds what": (
+        {"deviceApi": "dra", "podResources": {"enabled": False}},
+        ["needs podResources.enabled"],
+    ),
+    "DRA without its rights": (
+        {"deviceApi": "dra", "dra": {"enabled": False}},
+        ["deviceApi dra and dra.enabled false"],
+    ),
+    "a directory of the kubelet in the configuration file": (
+        {"config": {"inline": {"pluginsRegistryDir": "/data/kubelet/plugins_registry"}}},
+        ["config.inline.pluginsRegistryDir is a path in the container", "kubelet.rootDir"],
+    ),
     "two configurations": (
         {"config": {"inline": {"events": True}, "existingConfigMap": "mine"}},
         ["config.inline and config.existingConfigMap are both set"],
@@ -99,7 +115,8 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_it_is_refused(what: str) -> None:
     values, words = REFUSED[what]
+    kubernetes = "1.33.0" if what == "DRA before it was stable" else "1.34.0"
     with pytest.raises(HelmError) as refusal:
-        template(values)
+        template(values, kubernetes)
     for word in words:
         assert word in str(refusal.value)

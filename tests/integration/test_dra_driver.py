@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,8 +212,6 @@ async def test_a_refusal_is_in_the_log_once_however_often_the_kubelet_asks(
 @pytest.mark.parametrize("uid", ["", "../../etc/passwd", "a/b", ".", "x" * 64, "a\0b"])
 @on_a_loop
 async def test_a_uid_is_no_path(tmp_path: Path, uid: str) -> None:
-    from dataclasses import replace
-
     async with dra_node(tmp_path) as node:
         await node.start()
         bad = replace(TRAIN, uid=uid)
@@ -249,6 +248,23 @@ async def test_a_chip_of_a_device_plugin_pod_is_not_given_again(tmp_path: Path) 
         assert "moffett.ai/spu" in (await node.prepare(OTHER)).error
         node.pods.pods = {}
         assert not (await node.prepare(TRAIN)).error
+
+
+@on_a_loop
+async def test_the_next_claim_waits_for_a_chip_that_is_being_unprepared(tmp_path: Path) -> None:
+    """The scheduler is a moment ahead of the kubelet, which would try again after a minute."""
+    async with dra_node(tmp_path) as node:
+        driver = await node.start(replace(TIMES, held=10.0))
+        node.allocate(TRAIN, result(A))
+        node.allocate(OTHER, result(A))
+        assert not (await node.prepare(TRAIN)).error
+        waiting = asyncio.ensure_future(node.prepare(OTHER))
+        asked = len(node.server.seen("GET", "other"))
+        await node.server.until(lambda: len(node.server.seen("GET", "other")) > asked)
+        assert await node.unprepare(TRAIN) == ""
+        assert not (await within(waiting)).error
+        assert driver.stats.refused == {}
+        assert node.specs == [OTHER.uid]
 
 
 @on_a_loop
@@ -341,6 +357,21 @@ async def test_an_emptied_directory_is_filled_again(tmp_path: Path) -> None:
         node.cdi.rmdir()
         await _known(node.cdi, {n for one in answer.devices for n in one.cdi_device_ids})
         assert await node.unprepare(TRAIN) == ""
+
+
+@on_a_loop
+async def test_a_chip_is_held_although_the_directory_was_emptied(tmp_path: Path) -> None:
+    """Before the driver has looked again, and before the kubelet lists the pod."""
+    async with dra_node(tmp_path) as node:
+        await node.start(replace(TIMES, check=3600.0, sweep=3600.0))
+        node.allocate(TRAIN, result(A))
+        node.allocate(OTHER, result(A))
+        await node.prepare(TRAIN)
+        await asyncio.sleep(0)
+        for path in node.cdi.iterdir():
+            path.unlink()
+        assert "ml/train" in (await node.prepare(OTHER)).error
+        assert node.specs == [TRAIN.uid]
 
 
 @on_a_loop

@@ -182,6 +182,7 @@ def test_the_daemon_imports_nothing_that_it_does_not_need() -> None:
     heavy = {"_hashlib", "_ssl", "rich", "random", "tempfile", "shutil", "grpc", "difflib"}
     assert not loaded & heavy
     assert "moffett_device_plugin.hardware.simulation" not in loaded
+    assert not [name for name in loaded if name.startswith("moffett_device_plugin.dra")]
 
 
 @pytest.mark.parametrize("as_json", [True, False])

@@ -20,6 +20,7 @@ from tests.support.certificates import Issued, issue
 from tests.support.running import until
 
 NODE = "node-1"
+SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 Object = dict[str, Any]
 
 
@@ -78,6 +79,10 @@ class ApiServer:
         }
         self.events: dict[str, Object] = {}
         self.claims: dict[tuple[str, str], Object] = {}  # by namespace and name
+        self.slices: dict[str, Object] = {}  # ResourceSlices by name; see `dra`
+        self.dra = True  # whether there is resource.k8s.io/v1
+        self.keeps_taints = True
+        self._version = 100
         self.requests: list[Request] = []
         self.script: deque[Answer] = deque()
         self.rule: Callable[[Request], Answer | None] = lambda _: None
@@ -88,6 +93,7 @@ class ApiServer:
         self._folder = folder
         self._certificate = issue("kube-apiserver", *hosts, by=self.ca)
         self._watches: set[asyncio.Queue[bytes | None]] = set()
+        self._slice_watches: set[asyncio.Queue[bytes | None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -210,7 +216,8 @@ class ApiServer:
             answer = refusal(401, "Unauthorized", "Unauthorized")
         if answer is None and "watch" in query:
             self._happened()
-            return await self._watch(writer)
+            of_slices = request.path == SLICES
+            return await self._watch(writer, self._slice_watches if of_slices else self._watches)
         if answer is None or answer.done:
             real = self._handle(request)
             answer = answer or real
@@ -222,10 +229,12 @@ class ApiServer:
         await writer.drain()
         return not answer.then_close
 
-    async def _watch(self, writer: asyncio.StreamWriter) -> bool:
+    async def _watch(
+        self, writer: asyncio.StreamWriter, watches: set[asyncio.Queue[bytes | None]]
+    ) -> bool:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._watches.add(queue)
+        watches.add(queue)
         self._happened()
         try:
             while (data := await queue.get()) is not None:
@@ -234,7 +243,7 @@ class ApiServer:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
         finally:
-            self._watches.discard(queue)
+            watches.discard(queue)
         return True
 
     def _happened(self) -> None:
@@ -250,6 +259,8 @@ class ApiServer:
         if "/resourceclaims/" in path:
             claim = self.claims.get((path.split("/")[-3], path.split("/")[-1]))
             return refusal(404, "NotFound", "not found") if claim is None else Answer(content=claim)
+        if path.startswith(SLICES):
+            return self._slice(request)
         if path.startswith(f"/api/v1/nodes/{NODE}"):
             if request.method == "PATCH":
                 self._patch_node(request)
@@ -265,6 +276,50 @@ class ApiServer:
             return refusal(404, "NotFound", "not found")
         event.update(request.content)
         return Answer(content=event)
+
+    def _slice(self, request: Request) -> Answer:
+        if not self.dra:
+            return refusal(404, "NotFound", "the server could not find the requested resource")
+        name = request.path.removeprefix(SLICES).strip("/")
+        if not name:
+            version = {"resourceVersion": str(self._version)}
+            return Answer(content={"metadata": version, "items": list(self.slices.values())})
+        if request.method == "DELETE":
+            uid = request.content["preconditions"]["uid"]
+            if name not in self.slices:
+                return refusal(404, "NotFound", "not found")
+            if self.slices[name]["metadata"]["uid"] != uid:
+                return refusal(409, "Conflict", "another uid")
+            self.remove_slice(name)
+            return Answer(content={})
+        assert request.headers["content-type"] == "application/apply-patch+yaml"
+        assert request.query["force"] == "true"
+        self.put_slice(name, request.content)
+        return Answer(content=self.slices[name])
+
+    def put_slice(self, name: str, content: Object) -> None:
+        """As a server stores it: with an uid, a version, and the times of its taints."""
+        self._version += 1
+        before = self.slices.get(name)
+        uid = before["metadata"]["uid"] if before else f"slice-{self._version}"
+        metadata = {"name": name, "uid": uid, "resourceVersion": str(self._version)}
+        content = json.loads(json.dumps(content))
+        content["metadata"].update(metadata)
+        for device in content["spec"]["devices"]:
+            if not self.keeps_taints:
+                device.pop("taints", None)
+            for taint in device.get("taints", ()):
+                taint.setdefault("timeAdded", f"time-{self._version}")
+        self.slices[name] = content
+        self._tell_slice("MODIFIED" if before else "ADDED", content)
+
+    def remove_slice(self, name: str) -> None:
+        self._tell_slice("DELETED", self.slices.pop(name))
+
+    def _tell_slice(self, kind: str, found: Object) -> None:
+        line = json.dumps({"type": kind, "object": found}).encode() + b"\n"
+        for watch in self._slice_watches:
+            watch.put_nowait(line)
 
     def _patch_node(self, request: Request) -> None:
         for name, value in request.content.get("metadata", {}).get("labels", {}).items():

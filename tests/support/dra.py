@@ -25,7 +25,9 @@ from tests.support.claims import claim, message
 from tests.support.podresources import PodResources
 from tests.support.running import simulated, until
 
-TIMES = DriverTimes(settle=5, get=2, check=0.05, sweep=0.05, orphan=0.0, handover=0.2, unseen=5)
+TIMES = DriverTimes(
+    settle=5, get=2, held=0.0, check=0.05, sweep=0.05, orphan=0.0, handover=0.2, unseen=5
+)
 
 
 @dataclass

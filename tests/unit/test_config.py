@@ -180,6 +180,15 @@ def test_flags_win_over_variables_and_those_over_the_file() -> None:
             "- {name: a.io/b, select: {index: 1}}",
             "resources[1].name: 'a.io/b' is not valid: c.yaml:3: resources[0] has this name",
         ),
+        (
+            "version: v1\nresources:\n- deviceApi: dra\n- select: {index: 1}\n",
+            "c.yaml:4: resources[1]: 'moffett.ai/spu' is not valid: a device could be in",
+        ),
+        (
+            "version: v1\nsharing: {replicas: 4}\n"
+            "nodes: [{match: {labels: {a: b}}, deviceApi: dra}]",
+            "c.yaml:2: sharing.replicas: '4' is not valid: through DRA a claim gets whole devices",
+        ),
         ("version: v1\nnodes: [{log: {level: info}}]", "nodes[0].match: '' is not valid: say whi"),
         # A mistake in another node's section is found before it gets there.
         (
@@ -220,6 +229,28 @@ def test_sections_for_nodes_go_over_the_rest_in_their_order() -> None:
     assert settings(NODES, node="gpu-7").log.form == "json"
     assert names(NODES, node="gpu-7") == ["moffett.ai/spu"]
     assert names(NODES, node="gpu-1") == ["moffett.ai/spu-card"]
+
+
+BOTH = """
+version: v1
+resources:
+- {deviceApi: dra, select: {numaNode: 0}}
+- {exclude: {numaNode: 0}}
+nodes:
+- match: {labels: {api: dra}}
+  deviceApi: dra
+  resources: []
+"""
+
+
+def test_a_node_or_a_part_of_its_devices_is_given_out_through_dra() -> None:
+    here = settings(BOTH)
+    assert [one.select.numa_nodes for one in here.dra_resources] == [{"0"}]
+    assert [str(one) for one in here.advertised.resources] == ["moffett.ai/spu"]
+    labels = NodeFacts("node", {"api": "dra"})
+    there = parse_configuration(FILE, BOTH).settings(Values(argparse.Namespace(), {}), labels)
+    assert len(there.dra_resources) == 1
+    assert not there.advertised.resources
 
 
 def test_directories_of_other_nodes_are_not_looked_for_here(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.commands.line import build_parser
-from moffett_device_plugin.doctor import configuration, container, nodes, plugin, pods
+from moffett_device_plugin.doctor import configuration, container, dra, nodes, plugin, pods
 from moffett_device_plugin.doctor.checks import ALL_CHECKS
 from moffett_device_plugin.doctor.context import Context, Environment
 from moffett_device_plugin.doctor.examine import examine
@@ -23,7 +23,7 @@ from moffett_device_plugin.doctor.holders import Held
 from moffett_device_plugin.doctor.report import as_json, in_order, line, summary
 from moffett_device_plugin.doctor.run import run_checks
 from moffett_device_plugin.hardware.simulation import NODE, Faults
-from moffett_device_plugin.podresources.client import Holder
+from moffett_device_plugin.podresources.client import ClaimUse, Holder
 from moffett_device_plugin.resources.pools import Resource, Sharing
 from moffett_device_plugin.runtime.errors import ConfigurationError
 from tests.support.fakehost import FakeHost
@@ -388,6 +388,41 @@ def test_a_cdi_spec_is_looked_for_when_containers_need_it(tmp_path: Path) -> Non
     ):
         file.write_text(text)
         assert cdi(*strategy).level is level
+
+
+def test_a_pod_of_a_claim_holds_its_device_as_any_other(tmp_path: Path) -> None:
+    context = simulated(tmp_path, Faults().with_fault("0000:36:00.0", "ecc"))
+    pod = Holder("ml", "train", "main")
+    uses = (
+        ClaimUse(pod, "ml", "spus", "spu.moffett.ai", "node", "0000-36-00-0"),
+        ClaimUse(pod, "ml", "spus", "gpu.example.com", "node", "0000-37-00-0"),
+    )
+    finding = only(looked(pods.held_devices(replace(context, held=Held(claims=uses)))))
+    assert (finding.level, finding.subjects) == (Level.FAIL, ("0000:36:00.0",))
+    assert "held by ml/train" in finding.found
+
+
+def test_the_dra_driver_is_looked_for_where_the_kubelet_does(tmp_path: Path) -> None:
+    registry = tmp_path / "plugins_registry"
+    where = ("--kubelet-dir", str(tmp_path), "--cdi-dir", str(tmp_path / "cdi"))
+    where = (*where, "--plugins-registry-dir", str(registry), "--simulate", "2xS30")
+    assert only(looked(dra.dra(rescan(*where)))).level is Level.SKIP
+    context = rescan(*where, "--device-api", "dra")
+    assert "cannot find the driver" in only(looked(dra.dra(context))).found
+    registry.mkdir()
+    nobody = only(looked(dra.dra(context)))
+    assert nobody.level is Level.FAIL
+    assert "neither start nor end" in nobody.found
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(registry / "spu-dra-0a0a0a-reg.sock"))
+        listener.listen()
+        assert only(looked(dra.dra(context))).found.endswith("listens; 0 claims prepared")
+        (tmp_path / "cdi").mkdir()
+        (tmp_path / "cdi" / "spu.moffett.ai-claim-x.json").write_text("{")
+        assert only(looked(dra.dra(context))).level is Level.WARN
+    # Nothing is missing that this node does not advertise.
+    found = findings_of(context)
+    assert only(found["plugin"]).level is only(found["registration"]).level is Level.SKIP
 
 
 # -- pods -----------------------------------------------------------------------------

@@ -207,6 +207,8 @@ def test_a_chip_of_the_device_plugins_is_refused() -> None:
     node = facts(chips=frozenset([B]))
     assert refused(result(A), node=node).code == "other-side"
     assert prepared(result(B), node=node)
+    before = prepared(result(A))
+    assert prepared(result(A), node=node, before=before) == before, "what it has it keeps"
 
 
 # -- health ---------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from ..settings.settings import serve_settings
 
 if TYPE_CHECKING:
     from ..kubernetes.settings import ApiSettings
+    from ..settings.load import Configuration
     from ..settings.settings import ServeSettings
 
 
@@ -31,7 +32,8 @@ def run(values: Values, _: argparse.Namespace) -> int:
         settings = configuration.settings(values, node)
     api = None
     by_label = configuration is not None and configuration.needs_labels
-    if settings.integrations.api.any or by_label:
+    dra = _uses_dra(settings, configuration)
+    if settings.integrations.api.any or by_label or dra:
         api = _api(settings, name)
     else:
         # asyncio works without ssl, which nothing else uses and which costs 4.1 MiB.
@@ -48,8 +50,16 @@ def run(values: Values, _: argparse.Namespace) -> int:
         from ..settings.reload import ConfigFile
 
         file = ConfigFile(configuration, values, node)
-    asyncio.run(serve(settings, file, api))
+    asyncio.run(serve(settings, file, api, dra=dra))
     return 0
+
+
+def _uses_dra(settings: ServeSettings, configuration: Configuration | None) -> bool:
+    """Whether devices are given out through DRA, the file has a section of this or other
+    nodes where they are, or claims still have some from before."""
+    if settings.dra_resources or (configuration and configuration.mentions("deviceApi")):
+        return True
+    return any(settings.cdi_dir.glob("spu.moffett.ai-claim-*.json"))
 
 
 def _use_protobuf_of_c_only() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..allocation.grants import Grants
 from ..devices.monitor import Monitor
 from ..hardware import Hardware
 from ..resources.device_list_strategy import CdiVersion
@@ -27,7 +28,8 @@ class PluginContext:
 
     `pod_resources` is None where nobody asks the kubelet who holds which device.
     `node_labels` is None where the configuration does not depend on them; its value is
-    None until they are known.
+    None until they are known. `claimed` are the devices that must not be given out because
+    claims have them through DRA, each with the reason; None where there is no DRA.
     """
 
     monitor: Monitor
@@ -39,3 +41,5 @@ class PluginContext:
     node_labels: NodeLabels | None = None
     cdi_dir: Path = Path("/var/run/cdi")
     cdi_version: CdiVersion = "0.6.0"
+    claimed: Watchable[Mapping[str, str]] | None = None
+    grants: Grants | None = None

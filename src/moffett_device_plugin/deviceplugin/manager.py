@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..allocation.allocate_result import AllocateResult
+from ..allocation.allocate_result import AllocateResult, RefusalError
 from ..allocation.allocator import PoolAllocator
 from ..devices.inventory import Snapshot
 from ..devices.state import NodeState
 from ..hardware.types import Mount
-from ..resources.conflicts import Holders, mark_conflicts
+from ..resources.conflicts import Holders, mark_claimed, mark_conflicts
 from ..resources.device_ids import DeviceIds
 from ..resources.plugin_config import PluginConfig, PluginSpec
 from ..resources.pools import AdvertisedDevice, ResourcePool, UnassignedDevices, build_pools
@@ -38,12 +38,14 @@ CDI_PERIOD = 10.0
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Everything that decides which plugins there are. `may_start`: the node's labels are
-    known and container engines know the CDI names, as far as the configuration needs it."""
+    known and container engines know the CDI names, as far as the configuration needs it.
+    `claimed`: devices that claims have through DRA, with the reason."""
 
     state: NodeState
     config: PluginConfig = field(default_factory=PluginConfig)
     holders: Holders = field(default_factory=dict)
     may_start: bool = True
+    claimed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ def wanted_plugins(inputs: Inputs, running: Collection[str] = ()) -> WantedPlugi
         return WantedPlugins()  # what only mx-smi knows could make a device unhealthy
     pools, unassigned = build_pools(inputs.state, inputs.config.resources)
     device_ids = DeviceIds(inputs.state.snapshot.devices)
-    wanted = [mark_conflicts(pool, inputs.holders, device_ids) for pool in pools]
+    marked = [mark_conflicts(pool, inputs.holders, device_ids) for pool in pools]
+    wanted = [mark_claimed(pool, inputs.claimed) for pool in marked]
     if inputs.config.monitoring is not None:
         from ..resources.monitoring import monitoring_pool
 
@@ -138,12 +141,26 @@ class _NodeAllocator(PoolAllocator):
             context.hardware.sola_mounts,
         )
         self._context = context
+        self._spec = spec
 
     def allocate(self, ids: Collection[str]) -> AllocateResult:
         result = super().allocate(tuple(ids))
+        self._grant(ids)
         if self._context.pod_resources is not None:
             self._context.pod_resources.refresh_soon()
         return result
+
+    def _grant(self, ids: Collection[str]) -> None:
+        """Raises RefusalError for what a claim has had for a moment only."""
+        claimed, grants = self._context.claimed, self._context.grants
+        if claimed is None or grants is None:
+            return
+        behind = DeviceIds(self._context.monitor.state.value.snapshot.devices).behind
+        device_ids = [device_id for one in ids for device_id in behind(one)]
+        why = [f"{i} is {claimed.value[i]}" for i in device_ids if i in claimed.value]
+        if why:
+            raise RefusalError("; ".join(dict.fromkeys(why)))
+        grants.add(self._spec.value.pool.name, device_ids)
 
     async def check(self, ids: Collection[str]) -> None:
         """Scans the bus first. Raises RefusalError when they could not be given now."""
@@ -196,6 +213,8 @@ class PluginManager:
             watched.append(context.pod_resources.holders)
         if context.node_labels is not None:
             watched.append(context.node_labels)
+        if context.claimed is not None:
+            watched.append(context.claimed)
         async with asyncio.TaskGroup() as tasks:
             with waking(self._wake, *watched):
                 while True:
@@ -209,7 +228,8 @@ class PluginManager:
         labels_known = context.node_labels is None or context.node_labels.value is not None
         engines_know = await self._ensure_cdi(config, state.snapshot)
         holders = {} if context.pod_resources is None else context.pod_resources.holders.value
-        return Inputs(state, config, holders, labels_known and engines_know)
+        claimed = {} if context.claimed is None else context.claimed.value
+        return Inputs(state, config, holders, labels_known and engines_know, claimed)
 
     async def _ensure_cdi(self, config: PluginConfig, snapshot: Snapshot) -> bool:
         """Whether container engines know the names that containers would be given."""

@@ -3,7 +3,7 @@ list it here. Its name is for scripts and never changes its meaning (docs/doctor
 
 from __future__ import annotations
 
-from . import configuration, container, hardware, kubelet, nodes, plugin, pods, system
+from . import configuration, container, dra, hardware, kubelet, nodes, plugin, pods, system
 from .findings import Check
 
 ALL_CHECKS = (
@@ -26,6 +26,7 @@ ALL_CHECKS = (
     Check("registration", "plugin", plugin.registration, needs=("devices", "kubelet-dir")),
     Check("other-plugins", "plugin", plugin.other_plugins, 10.0, needs=("kubelet-dir",)),
     Check("cdi", "plugin", plugin.cdi, needs=("devices",)),
+    Check("dra", "plugin", dra.dra),
     Check("pod-resources", "pods", pods.pod_resources),
     Check("held-devices", "pods", pods.held_devices),
     Check("container", "container", container.container),

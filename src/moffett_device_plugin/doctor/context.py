@@ -72,7 +72,8 @@ class Context:
     took. `wrong_settings` are the values of variables or the configuration file that are
     not valid; defaults are used in their place. `given` has every setting by its variable,
     and where it comes from. `by_labels`: parts of the file are for nodes with certain labels,
-    which are not known here. `arguments` are the doctor's own.
+    which are not known here. `dra`: devices are given out through DRA.
+    `arguments` are the doctor's own.
     """
 
     hardware: HardwareSettings
@@ -82,6 +83,8 @@ class Context:
     resources: tuple[Resource, ...] = (Resource(),)
     device_list_strategy: DeviceListStrategy = field(default_factory=DeviceListStrategy)
     cdi_dir: Path = Path("/var/run/cdi")
+    dra: bool = False
+    plugins_registry: Path = Path("/var/lib/kubelet/plugins_registry")
     state: NodeState = field(default_factory=NodeState)
     state_error: str | None = None
     smi_seconds: float = 0.0

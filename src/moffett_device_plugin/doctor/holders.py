@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..devices.inventory import Snapshot
-from ..podresources.client import SOCKET, Holder, Holders, PodResourcesError, list_holders
+from ..podresources.client import (
+    SOCKET,
+    ClaimUse,
+    Holder,
+    Holders,
+    PodResourcesError,
+    list_holdings,
+)
 from ..resources.device_ids import DeviceIds
 from ..settings.options import OPTIONS, Values
 
@@ -23,10 +30,12 @@ def socket_of(values: Values) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Holders as the kubelet lists them, by resource and id of the advertised device;
-    `why_not` says in one line why that is not known."""
+    """Holders as the kubelet lists them, by resource and id of the advertised device, and
+    the containers that use devices of claims; `why_not` says in one line why that is not
+    known."""
 
     by_resource: Holders = field(default_factory=dict)
+    claims: tuple[ClaimUse, ...] = ()
     why_not: str | None = None
 
     @property
@@ -35,8 +44,16 @@ class Held:
 
 
 def by_device(held: Held, snapshot: Snapshot) -> Mapping[str, tuple[Holder, ...]]:
-    """The holders of each device by its id, whatever resource they hold it as."""
-    return DeviceIds(snapshot.devices).holders(held.by_resource)
+    """The holders of each device by its id, whatever resource or claim they hold it by."""
+    found = DeviceIds(snapshot.devices).holders(held.by_resource)
+    if held.claims:
+        from ..dra.held import uses_by_chip
+
+        chips = (device.id for device in snapshot.devices)
+        for chip, uses in uses_by_chip(held.claims, chips).items():
+            who = (*found.get(chip, ()), *(use.holder for use in uses))
+            found[chip] = tuple(dict.fromkeys(who))
+    return found
 
 
 def strays(
@@ -56,9 +73,10 @@ async def ask_holders(socket: Path | None, timeout: float = 2.0) -> Held:
     if socket is None:
         return Held(why_not="podResourcesSocket is none")
     try:
-        return Held(await list_holders(socket, timeout))
+        listed = await list_holdings(socket, timeout)
     except PodResourcesError as error:
         return Held(why_not=str(error))
+    return Held(listed.devices, listed.claims)
 
 
 def named(holders: Iterable[Holder]) -> str:

@@ -21,6 +21,7 @@ from .findings import Finding, Findings, count, fail, ok, skip, some, warn
 from .kubelet import connect_error, sockets_in
 
 CALL_TIMEOUT = 2.0
+_NONE = "no resource is advertised"
 _LOG = "look at the daemon's log (kubectl logs) for waiting-for-kubelet"
 
 
@@ -53,7 +54,7 @@ def plugin(context: Context) -> Findings:
                     name,
                 )
             )
-    return findings
+    return findings or skip(_NONE)
 
 
 def _call(name: str, path: Path, context: Context) -> Finding:
@@ -106,7 +107,7 @@ def registration(context: Context) -> Findings:
         healthy = {device.id for device in pool.advertised() if device.healthy}
         every = {device.id for device in pool.advertised()}
         findings.append(_compare(pool.name, healthy, every, registered))
-    return findings or skip("no resource is advertised")
+    return findings or skip(_NONE)
 
 
 def _compare(

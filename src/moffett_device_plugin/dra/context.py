@@ -24,7 +24,8 @@ class NodeDriverContext:
 
     `registry` has to be where the kubelet has it, on the host as in the container.
     `inject_sola` is for claims whose parameters do not say. `grants` are those of the
-    device plugins of this process. `chips` says which chips of the node are given out
+    device plugins of this process. `evict` are the codes of reasons that end the pods of a
+    chip. `chips` says which chips of the node are given out
     through DRA; None: all.
     """
 
@@ -38,6 +39,7 @@ class NodeDriverContext:
     cdi_version: Version = DEFAULT_VERSION
     inject_sola: bool = False
     grants: Grants | None = None
+    evict: frozenset[str] = frozenset()
     chips: Callable[[NodeState], frozenset[str]] | None = None
 
     @property
@@ -48,17 +50,20 @@ class NodeDriverContext:
 @dataclass(frozen=True, slots=True)
 class DriverTimes:
     """In seconds. `settle`: how long a claim waits for the first look at the devices;
-    `get`: for the API server's answer; `check`: between looks at the files; `sweep`:
-    between looks for claims that no longer exist, which have to be missing for `orphan`;
-    `handover`: how long calls are answered after the kubelet was shown the end; `unseen`:
-    after which a kubelet that did not register is in the log."""
+    `get`: for the API server's answer; `held`: for a chip that another holder has; `check`:
+    between looks at the files; `sweep`: between looks for claims that no longer exist, which
+    have to be missing for `orphan`; `handover`: how long calls are answered after the kubelet
+    was shown the end; `linger`: how long the driver stays after its last claim; `unseen`:
+    after which a kubelet that did not register is in the log. A kubelet waits for 45 s."""
 
     settle: float = 10.0
     get: float = 15.0
+    held: float = 20.0
     check: float = 10.0
     sweep: float = 300.0
     orphan: float = 600.0
     handover: float = 1.5
+    linger: float = 5.0
     unseen: float = 30.0
 
 

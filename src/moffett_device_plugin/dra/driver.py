@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..kubernetes.client import ApiClient
+from ..kubernetes.dra import DraClient
 from ..podresources.client import Holder
 from ..resources.device_ids import DeviceIds
 from ..runtime.watchable import Watchable, set_within, waking
@@ -47,7 +47,7 @@ class NodeDriver:
         self.stats = DriverStats()
         # Of its own: a call of another feature that is slow holds up no claim.
         timeout = min(REQUEST_TIMEOUT, context.api.request_timeout)
-        self._client = ApiClient(replace(context.api, request_timeout=timeout))
+        self._client = DraClient(replace(context.api, request_timeout=timeout))
         boot_id = read_boot_id() if boot_id is None else boot_id
         self._store = RecordStore(context.cdi_dir, boot_id)
         self.preparer = ClaimPreparer(
@@ -88,7 +88,7 @@ class NodeDriver:
 
     async def run(self) -> None:
         try:
-            await self._begin()
+            await self.look()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_files())
                 tasks.create_task(self._follow_pods())
@@ -97,8 +97,8 @@ class NodeDriver:
         finally:
             self._client.close()
 
-    async def _begin(self) -> None:
-        """Before the kubelet can call."""
+    async def look(self) -> None:
+        """Reads the records of the claims that are prepared, as it does when it starts."""
         try:
             for record in await asyncio.to_thread(self._store.remove_void):
                 why = "it is of another boot"

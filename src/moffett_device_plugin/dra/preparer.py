@@ -6,14 +6,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..cdi.directory import CdiDirectory
 from ..cdi.writer import SpecWriter
-from ..kubernetes.client import ApiClient
+from ..kubernetes.dra import DraClient
 from ..kubernetes.errors import ApiError
 from ..resources.device_ids import DeviceIds
-from ..runtime.watchable import Watchable
+from ..runtime.watchable import Watchable, set_within, waking
 from .claims import AllocatedClaim, ClaimReference, parse_claim
 from .context import DriverTimes, NodeDriverContext
 from .errors import ClaimRefusedError
@@ -24,6 +24,8 @@ from .stats import DriverStats
 
 log = logging.getLogger(__name__)
 
+#: Seconds between looks for what another instance has unprepared.
+_LOOK = 0.25
 _MAX_REFUSALS = 256  # that are remembered, so that each is in the log once
 
 
@@ -35,7 +37,7 @@ class ClaimPreparer:
         self,
         context: NodeDriverContext,
         store: RecordStore,
-        client: ApiClient,
+        client: DraClient,
         stats: DriverStats,
         times: DriverTimes,
         collided: Callable[[], object] = lambda: None,
@@ -52,6 +54,8 @@ class ClaimPreparer:
         self._specs = SpecWriter(place, at_least=context.cdi_version)
         self._ensuring = asyncio.Lock()
         self.records: dict[str, ClaimRecord] = {}  # as they should be in the directory
+        self._missed: frozenset[str] = frozenset()  # at the last look, by uid
+        self._identity: object = None  # of the directory then
         self.holders: Watchable[ClaimHolders] = Watchable({})
         self.accepting = True
 
@@ -111,6 +115,7 @@ class ClaimPreparer:
                 return removed, self._store.load()
 
             removed, records = await asyncio.to_thread(self._store.change, decide)
+            self.records.pop(uid, None)
             self._took(records)
         return removed
 
@@ -119,27 +124,39 @@ class ClaimPreparer:
         removed with everything else in the directory, or that the kubelet lists as in use,
         are put back. Raises RecordsError."""
         async with self._one_at_a_time:
-            emptied = bool(self.records) and self._store.identity() != self._identity
-            used = {(use.namespace, use.name) for use in self._context.pod_resources.claims.value}
-
-            def decide(records: Records) -> tuple[Records, list[ClaimRecord]]:
-                back = [
-                    record
-                    for uid, record in self.records.items()
-                    if uid not in records.by_uid
-                    and (emptied or (record.reference.namespace, record.reference.name) in used)
-                ]
-                for record in back:
-                    self._store.write(record)
-                return (self._store.load() if back else records), back
-
-            records, back = await asyncio.to_thread(self._store.change, decide)
-            for record in back:
-                self._stats.restored += 1
-                effect = "containers that use it can start again"
-                extra = {"claim": record.reference, "uid": record.reference.uid, "effect": effect}
-                log.warning("claim-spec-restored", extra=extra)
+            records = await asyncio.to_thread(self._store.load)
+            missing = {u: r for u, r in self.records.items() if u not in records.by_uid}
+            if missing:
+                records = await self._put_back(missing)
+            # Somebody may be in the middle of removing everything: a record is given up only
+            # when it is missing at two looks.
+            gone = missing.keys() - records.by_uid.keys()
+            self.records = {u: r for u, r in missing.items() if u in gone - self._missed}
+            self._missed = frozenset(gone)
+            self._identity = self._store.identity()
             self._took(records)
+        return records
+
+    async def _put_back(self, missing: Mapping[str, ClaimRecord]) -> Records:
+        """The records after those of `missing` that somebody removed who is no driver are
+        back. Another instance that unprepares a claim removes its record, too."""
+        pods = self._context.pod_resources
+        await pods.refresh()
+        used = {(use.namespace, use.name) for use in pods.claims.value}
+        emptied = self._store.identity() != self._identity
+
+        def decide(_: Records) -> tuple[Records, list[ClaimRecord]]:
+            back = [r for r in missing.values() if emptied or _name(r) in used]
+            for record in back:
+                self._store.write(record)
+            return self._store.load(), back
+
+        records, back = await asyncio.to_thread(self._store.change, decide)
+        for record in back:
+            self._stats.restored += 1
+            effect = "containers that use it can start again"
+            extra = {"claim": record.reference, "uid": record.reference.uid, "effect": effect}
+            log.warning("claim-spec-restored", extra=extra)
         return records
 
     async def ensure_spec(self) -> bool:
@@ -155,12 +172,37 @@ class ClaimPreparer:
     async def _prepare(self, reference: ClaimReference) -> ClaimRecord:
         if not reference.usable:
             raise ClaimRefusedError("records", f"claim {reference} has no valid uid")
+        end = asyncio.get_running_loop().time() + self._times.held
         await self._settled(reference)
         claim = await self._get(reference)
         await self._know_holders(reference)
         if not await self.ensure_spec():
             text = f"claim {reference}: no CDI spec in {self._context.cdi_dir}; see the log"
             raise ClaimRefusedError("records", text)
+        return await self._once_free(reference, claim, end)
+
+    async def _once_free(
+        self, reference: ClaimReference, claim: AllocatedClaim | None, end: float
+    ) -> ClaimRecord:
+        """The scheduler gives a chip to the next claim as soon as a pod has ended, which is
+        a moment before the kubelet unprepares the pod's own claim. A refusal would cost the
+        next pod a minute or more, after which the kubelet tries it again."""
+        loop, wake = asyncio.get_running_loop(), asyncio.Event()
+        with waking(wake, self.holders):
+            while True:
+                wake.clear()
+                try:
+                    return await self._now(reference, claim)
+                except ClaimRefusedError as error:
+                    if error.code != "device-held" or loop.time() >= end:
+                        raise
+                    self._collided()
+                await set_within(wake, min(_LOOK, end - loop.time()))
+                await self._know_holders(reference)
+
+    async def _now(self, reference: ClaimReference, claim: AllocatedClaim | None) -> ClaimRecord:
+        if self.records and self._store.identity() != self._identity:
+            await self.refresh()  # what is gone holds its chips all the same
         async with self._one_at_a_time:
             record, records = await asyncio.to_thread(
                 self._store.change, lambda records: self._decide(reference, claim, records)
@@ -260,13 +302,10 @@ class ClaimPreparer:
             raise ClaimRefusedError("holders-unknown", text)
 
     def _took(self, records: Records) -> None:
-        self.records = dict(records.by_uid)
-        self._identity = self._store.identity()
-        holders = claim_holders(records.by_uid.values())
+        self.records |= records.by_uid
+        holders = claim_holders(self.records.values())
         if holders != self.holders.value:
             self.holders.set(holders)
-
-    _identity: object = None
 
     def _refused(self, reference: ClaimReference, error: ClaimRefusedError) -> None:
         self._stats.refused[error.code] += 1
@@ -278,3 +317,7 @@ class ClaimPreparer:
             self._refusals[reference.uid] = str(error)
             extra = {"claim": reference, "uid": reference.uid, "code": error.code, "why": error}
             log.warning("claim-refused", extra=extra)
+
+
+def _name(record: ClaimRecord) -> tuple[str, str]:
+    return record.reference.namespace, record.reference.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..allocation.allocate_result import environment_of, why_unhealthy
 from ..cdi.spec import nodes_there
@@ -42,6 +42,8 @@ def prepare(
     The same claim in the same state gets an equal record, however often it is asked for.
     """
     known = {device_name(device.id): device for device in facts.state.snapshot.devices}
+    if prepared is not None:
+        facts = _with_chips_of(prepared, facts)
     devices: list[PreparedDevice] = []
     taken: set[tuple[str, str | None]] = set()
     for result in claim.results:
@@ -78,10 +80,19 @@ def check_prepared(record: ClaimRecord, facts: NodeFacts) -> None:
     """Whether a claim that was prepared can go on with what its record says, where the API
     server cannot be asked. Raises ClaimRefusedError."""
     known = {device_name(device.id): device for device in facts.state.snapshot.devices}
+    facts = _with_chips_of(record, facts)
     for one in record.devices:
         result = DeviceResult(one.request, one.pool, one.device, one.share_id, one.admin)
         chip = _chip(record.reference, result, facts, known)
         _check(record.reference, result, chip, facts)
+
+
+def _with_chips_of(prepared: ClaimRecord, facts: NodeFacts) -> NodeFacts:
+    """What a claim has it keeps, whatever other claims can have by now."""
+    if facts.chips is None:
+        return facts
+    chips = (chip for device in prepared.devices for chip in device.chips)
+    return replace(facts, chips=facts.chips.union(chips))
 
 
 def _chip(

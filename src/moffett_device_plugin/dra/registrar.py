@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 PREFIX = "spu-dra-"
 #: Seconds until it is tried again to listen.
 RETRY = 5.0
+#: Seconds that running calls have to end, where no other instance takes over.
+LAST_CALLS = 0.2
 
 
 class Registrar:
@@ -70,8 +72,7 @@ class Registrar:
                         await set_within(wake, None if listening else RETRY)
             finally:
                 listener.unlink()  # the kubelet turns to another instance, if there is one
-                if peers.staying:
-                    await asyncio.sleep(self._times.handover)
+                await asyncio.sleep(self._times.handover if peers.staying else LAST_CALLS)
                 listener.close_server()
                 server.close()
 
@@ -82,7 +83,7 @@ class Registrar:
                 event = "dra-socket-recreated" if again else "dra-socket-created"
                 log.info(event, extra={"socket": listener.path})
         except OSError as error:
-            why = f"cannot listen on {listener.path}: {error.strerror}"
+            why = f"cannot listen on {listener.path}: {error.strerror or error}"
             if why != self._error:
                 self._error = why
                 remedy = "mount the kubelet's plugins_registry directory"

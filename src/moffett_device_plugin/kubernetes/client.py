@@ -66,12 +66,6 @@ class ApiClient:
         path = f"{_events(namespace)}/{quote(name, safe='')}"
         await self._call("patch", "events", "PATCH", path, patch, MERGE, expected=404)
 
-    async def get_claim(self, namespace: str, name: str) -> Object:
-        """A ResourceClaim. That there is none (404) is no error in the log."""
-        folder = f"/apis/resource.k8s.io/v1/namespaces/{quote(namespace, safe='')}"
-        path = f"{folder}/resourceclaims/{quote(name, safe='')}"
-        return await self._call("get", "resourceclaims", "GET", path, expected=404)
-
     async def list_node(self) -> tuple[Object | None, str]:
         """The node, None if it does not exist, and the resourceVersion to watch from."""
         path = f"/api/v1/nodes?{urlencode({**self._own, 'resourceVersion': '0'})}"
@@ -85,14 +79,23 @@ class ApiClient:
     ) -> AsyncGenerator[tuple[str, Object], None]:
         """Changes of the node after `version`, as (type, object), until the server ends
         the watch after about `seconds`. Uses a connection of its own."""
+        async with aclosing(
+            self._watch("nodes", "/api/v1/nodes", self._own, version, seconds)
+        ) as it:
+            async for change in it:
+                yield change
+
+    async def _watch(
+        self, resource: str, path: str, selector: Mapping[str, str], version: str, seconds: int
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         query = {
-            **self._own,
+            **selector,
             "watch": "1",
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
         }
-        verb, resource, target = "watch", "nodes", f"/api/v1/nodes?{urlencode(query)}"
+        verb, target = "watch", f"{path}?{urlencode(query)}"
         try:
             async with self._watching(target, seconds) as changes:
                 self.errors.succeeded(verb, resource)

@@ -52,6 +52,7 @@ class ErrorLog:
     """Logs each error once when it begins or its cause changes, and once when it ends."""
 
     server: str
+    effect: str = "labels, events and the condition are delayed"  # of an outage
     _reported: dict[str, str] = field(default_factory=dict)
     _failures: int = 0
 
@@ -68,7 +69,7 @@ class ErrorLog:
                     extra={
                         "server": self.server,
                         "error": error,
-                        "effect": "labels, events and the condition are delayed",
+                        "effect": self.effect,
                         "remedy": _REMEDIES.get(
                             error.kind, "none if it is temporary; the plugin retries"
                         ),

@@ -213,6 +213,10 @@ def _allocations(view: View) -> Metric:
                 for holder in holders:
                     key = (holder.container, device_id, holder.namespace, holder.pod, resource)
                     seen[key] = None
+    for device_id, users in ({} if view.dra is None else view.dra.users).items():
+        for user, claim in users:
+            key = (user.container, device_id, user.namespace, user.pod, f"claim:{claim}")
+            seen[key] = None
     names = ("container", "device", "namespace", "pod", "resource")
     for values in seen:
         labels = dict(zip(names, values, strict=True))

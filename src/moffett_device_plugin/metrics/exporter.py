@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..devices.monitor import Monitor
     from ..podresources.watcher import PodResourcesWatcher
     from ..runtime.counters import Counters
+    from .dra import DraView
 
 
 class Exporter:
@@ -34,12 +35,14 @@ class Exporter:
         policy: Callable[[], HealthPolicy],
         heartbeats: Heartbeats,
         pod_resources_watcher: PodResourcesWatcher | None = None,
+        dra: Callable[[], DraView] | None = None,
     ) -> None:
         self._monitor = monitor
         self._plugins = plugin_manager
         self._counters = counters
         self._policy = policy
         self._pod_resources = pod_resources_watcher
+        self._dra = dra
         self._build = build()
         self.server = MetricsServer(address, self.view, heartbeats)
 
@@ -63,4 +66,5 @@ class Exporter:
             temperature_limit=None if rule in policy.off else policy.limits[rule][0],
             version=self._build.version,
             commit=self._build.commit,
+            dra=None if self._dra is None else self._dra(),
         )

@@ -9,6 +9,7 @@ from ..devices.state import NodeState
 from ..podresources.client import Holders
 from ..resources.pools import ResourcePool, UnassignedDevices
 from ..runtime.counters import Counters
+from .dra import DraView
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class View:
     while the kubelet does not answer there. `temperature_limit` is that of the rule
     over-temperature in degrees Celsius, None when the rule is off. `version` and `commit`
     are those of `version.Build`. `now` is a time of the monotonic clock that the counters
-    use, `wall` the Unix time at the same moment.
+    use, `wall` the Unix time at the same moment. `dra` is None where DRA is not used.
     """
 
     state: NodeState
@@ -33,6 +34,7 @@ class View:
     temperature_limit: float | None = None
     version: str = ""
     commit: str = ""
+    dra: DraView | None = None
 
     def unix_time(self, then: float) -> float:
         """A time of the monotonic clock as Unix time; to a tenth of a second, so that it

@@ -35,6 +35,14 @@ def mark_conflicts(pool: ResourcePool, holders: Holders, device_ids: DeviceIds) 
     )
 
 
+def mark_claimed(pool: ResourcePool, claimed: Mapping[str, str]) -> ResourcePool:
+    """The pool with those devices unhealthy that claims have through DRA: `claimed` has the
+    reason of each, by device id."""
+    if not claimed:
+        return pool
+    return replace(pool, devices=tuple(_with_conflict(device, claimed) for device in pool.devices))
+
+
 def _with_conflict(advertised: AdvertisedDevice, elsewhere: Mapping[str, str]) -> AdvertisedDevice:
     for device_id in advertised.device_ids:
         if device_id in elsewhere:

@@ -23,6 +23,8 @@ Granularity = Literal["device", "card"]
 GRANULARITIES: tuple[Granularity, ...] = ("device", "card")
 NameFrom = Literal["config", "product"]
 NAMES_FROM: tuple[NameFrom, ...] = ("config", "product")
+DeviceApi = Literal["device-plugin", "dra"]
+DEVICE_APIS: tuple[DeviceApi, ...] = ("device-plugin", "dra")
 Policy = Literal["compact", "spread", "none"]  # of placement
 POLICIES: tuple[Policy, ...] = ("compact", "spread", "none")
 
@@ -59,7 +61,7 @@ class Resource:
     """A resource as configured.
 
     `name` is complete, with its suffixes; None: from the product, as `domain/s30`
-    and its suffixes.
+    and its suffixes. With DRA as `api`, which has no resource names, it has no meaning.
     """
 
     name: str | None = DEFAULT_RESOURCE
@@ -70,6 +72,7 @@ class Resource:
     sharing: Sharing = Sharing()
     placement: Policy = "compact"
     renamed: bool = True  # when shared
+    api: DeviceApi = "device-plugin"
 
     def name_for(self, product: str | None) -> str | None:
         """What a device of `product` is advertised as; None when that is not known."""
@@ -167,6 +170,19 @@ def build_pools(
     )
 
 
+def devices_of(state: NodeState, resources: Sequence[Resource]) -> frozenset[str]:
+    """The ids of the devices that are selected by one of them for certain: what is not known
+    of a device keeps it out."""
+    return frozenset(
+        device.id
+        for device in state.snapshot.devices
+        for resource in resources
+        if resource.select.admits(device)
+        and not resource.exclude.catches(device)
+        and not resource.exclude.unknown(device)
+    )
+
+
 def _candidates(
     resource: Resource, devices: Sequence[Device]
 ) -> Iterable[tuple[str, tuple[Device, ...]]]:
@@ -244,14 +260,15 @@ def check_disjoint(resources: Sequence[Resource], keys: Sequence[str]) -> None:
     has, can be in two of them. `keys` says where each of them was configured."""
     for number, resource in enumerate(resources):
         for other, key in zip(resources[:number], keys, strict=False):
-            if resource.name == other.name and resource.name is not None:
+            named = "dra" not in (resource.api, other.api)
+            if named and resource.name == other.name and resource.name is not None:
                 remedy = f"{key} has this name already; give each resource a name of its own"
                 raise ConfigurationError(f"{keys[number]}.name", str(resource), remedy)
             names = resource.name, other.name
-            if all(names) and len({variable_suffix(str(name)) for name in names}) == 1:
+            if named and all(names) and len({variable_suffix(str(name)) for name in names}) == 1:
                 remedy = f"its environment variables would have the names of those of {key}"
                 raise ConfigurationError(f"{keys[number]}.name", str(resource), remedy)
-            if resource.name is None and other.name is None and str(resource) == str(other):
+            if named and not any(names) and str(resource) == str(other):
                 remedy = f"{key} names its devices the same way; make them one resource"
                 raise ConfigurationError(keys[number], str(resource), remedy)
             if not _disjoint(resource, other):

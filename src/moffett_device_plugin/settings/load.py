@@ -10,6 +10,7 @@ from .document import MAX_BYTES, Section, parse
 from .options import Values
 from .sections import (
     NodeFacts,
+    Part,
     check_keys,
     for_node,
     needs_labels,
@@ -33,6 +34,13 @@ class Configuration:
     @property
     def needs_labels(self) -> bool:
         return needs_labels(self.root, self.file)
+
+    def mentions(self, key: str) -> bool:
+        """Whether it has this key at the top, or in a section of some nodes."""
+        sections = [section for _, section in node_sections(self.root, self.file)]
+        parts = [Part(self.file, section) for section in (self.root, *sections)]
+        parts += [item for part in parts for item in part.resources]
+        return any(key in part.section.entries for part in parts)
 
     def check(self, values: Values, *, together: bool = False) -> None:
         """Raises ConfigurationError unless every part of it is right, on all nodes. With

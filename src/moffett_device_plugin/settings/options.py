@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..devices.health.policy import HealthPolicy, parse_rules
+from ..devices.health.rules import RULES as HEALTH_RULES
 from ..hardware.settings import DEFAULT_CONTROL, DEFAULT_TELEMETRY_SOCKET, SMI_SOURCES
 from ..resources.device_list_strategy import CDI_VERSIONS, STRATEGIES
 from ..resources.plugin_config import DEFAULT_MONITORING
 from ..resources.pools import (
     DEFAULT_RESOURCE,
+    DEVICE_APIS,
     GRANULARITIES,
     NAMES_FROM,
     POLICIES,
@@ -64,6 +66,12 @@ def _rules(key: str, text: str) -> HealthPolicy:
     return parse_rules(text, key)
 
 
+def _codes(key: str, text: str) -> frozenset[str]:
+    return frozenset(_SOME_CODES.parse(key, text)) if text else frozenset()
+
+
+_SOME_CODES = types.some_of(tuple(rule.code for rule in HEALTH_RULES))
+_CODES = OptionType(_codes, _SOME_CODES.schema)
 _RESOURCE_NAME = OptionType(_resource, {"type": "string", "pattern": "^[^/]+/[^/]+$"})
 #: In the file, a rule is a key of a mapping; `config.document` knows.
 RULES = OptionType(
@@ -163,6 +171,11 @@ RESOURCE_OPTIONS = (
         "the devices to prefer for a pod: near each other, far apart, or any", "POLICY",
     ),
     Option(
+        "--device-api", "deviceApi", "device-plugin", types.one_of(DEVICE_APIS),
+        "how the devices are given out: as a resource of the device plugin API, or as devices"
+        " of dynamic resource allocation (DRA, Kubernetes 1.34 and later)", "API",
+    ),
+    Option(
         "--sharing-replicas", "sharing.replicas", "1", types.whole_number(1, 1000),
         "how many containers may share each advertised device; their memory is not isolated", "N",
     ),
@@ -207,8 +220,18 @@ SERVE_OPTIONS = (
         "STRATEGY", repeatable=True,
     ),
     Option(
+        "--plugins-registry-dir", "pluginsRegistryDir", "/var/lib/kubelet/plugins_registry",
+        types.DIRECTORY, "the kubelet's directory for the sockets of DRA drivers", "DIR",
+    ),
+    Option(
+        "--dra-evict", "dra.evict", "", _CODES,
+        "with DRA: the reasons of health for which pods are evicted from an unhealthy device,"
+        " such as bus-gone; for others they stay, and new ones are kept away (repeatable)",
+        "CODE", repeatable=True,
+    ),
+    Option(
         "--cdi-dir", "cdi.dir", "/var/run/cdi", types.DIRECTORY,
-        "where CDI specs are written when a cdi strategy is on", "DIR",
+        "where CDI specs are written when a cdi strategy or DRA is on", "DIR",
     ),
     Option(
         "--cdi-version", "cdi.version", "0.6.0", types.one_of(CDI_VERSIONS),

@@ -74,6 +74,21 @@ class ServeSettings:
     integrations: IntegrationSettings = field(default_factory=IntegrationSettings)
     cdi_dir: Path = Path("/var/run/cdi")
     cdi_version: Literal["0.5.0", "0.6.0"] = "0.6.0"
+    plugins_registry: Path = Path("/var/lib/kubelet/plugins_registry")
+    dra_evict: frozenset[str] = frozenset()
+
+    @property
+    def advertised(self) -> PluginConfig:
+        """What is advertised through the device plugin API."""
+        resources = self.plugin_config.resources
+        own = tuple(resource for resource in resources if resource.api == "device-plugin")
+        return replace(self.plugin_config, resources=own)
+
+    @property
+    def dra_resources(self) -> tuple[Resource, ...]:
+        """What is given out through DRA."""
+        resources = self.plugin_config.resources
+        return tuple(resource for resource in resources if resource.api == "dra")
 
 
 class Item(Protocol):
@@ -154,6 +169,8 @@ def serve_settings(values: Values) -> ServeSettings:
         integrations=integration_settings(values),
         cdi_dir=values["--cdi-dir"],
         cdi_version=values["--cdi-version"],
+        plugins_registry=values["--plugins-registry-dir"],
+        dra_evict=values["--dra-evict"],
     )
 
 
@@ -192,10 +209,13 @@ def _resource(given: Callable[[Option], RawValue], item: Item | None) -> Resourc
     sharing = _sharing(value, texts)
     rename = value("sharing.rename") and sharing.shared  # read first: a wrong value is an error
     granularity = value("granularity")
+    api = value("deviceApi")
+    if api == "dra":
+        _check_for_dra(texts, sharing, granularity)
     unnamed = Resource(
         None, name.partition("/")[0], granularity,
         _selector(item, "select"), _selector(item, "exclude"), sharing, value("placement"),
-        rename,
+        rename, api,
     )  # fmt: skip
     if value("resourceNameFrom") == "product":
         if name_text.text and name_text.text.partition("/")[2] != "":
@@ -207,8 +227,21 @@ def _resource(given: Callable[[Option], RawValue], item: Item | None) -> Resourc
     check_resource_name(full, name_text.key)
     return Resource(
         full, unnamed.domain, granularity, unnamed.select, unnamed.exclude, sharing,
-        unnamed.placement, rename,
+        unnamed.placement, rename, api,
     )  # fmt: skip
+
+
+def _check_for_dra(
+    texts: Mapping[str, tuple[Option, RawValue]], sharing: Sharing, granularity: str
+) -> None:
+    for path, wrong in (
+        ("sharing.replicas", sharing.shared),
+        ("granularity", granularity == "card"),
+    ):
+        if wrong:
+            given = texts[path][1]
+            remedy = "through DRA a claim gets whole devices: leave it out, or use deviceApi"
+            raise ConfigurationError(given.key, given.text, f"{remedy} device-plugin")
 
 
 def _sharing(value: Callable[[str], Any], texts: Mapping[str, tuple[Option, RawValue]]) -> Sharing:

@@ -76,11 +76,18 @@ annotations:
 
 {{/* "true" or nothing, as `include` can only say text. */}}
 {{- define "spu.usesCdi" -}}
-{{- if or .Values.cdi.mount (has "cdi-annotations" .Values.deviceListStrategy) (has "cdi-cri" .Values.deviceListStrategy) (include "spu.configSays" (list . "cdi")) -}}true{{- end -}}
+{{- if or .Values.cdi.mount (has "cdi-annotations" .Values.deviceListStrategy) (has "cdi-cri" .Values.deviceListStrategy) (include "spu.configSays" (list . "cdi")) (include "spu.dra" .) -}}true{{- end -}}
 {{- end -}}
 
-{{/* Whether the inline file, at its top or for some nodes, has a cdi strategy ("cdi"), sends
-labels to "nfd" or "api", chooses sections by label ("by-label"), or turns on "injectSola",
+{{/* Whether DRA is on for some node. */}}
+{{- define "spu.dra" -}}
+{{- if kindIs "bool" .Values.dra.enabled -}}
+{{- if .Values.dra.enabled -}}true{{- end -}}
+{{- else if or (eq (default "" .Values.deviceApi) "dra") (include "spu.configSays" (list . "dra")) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the inline file, at its top or for some nodes, has a cdi strategy ("cdi") or the
+device API "dra", sends labels to "nfd" or "api", chooses sections by label ("by-label"), or turns on "injectSola",
 "events" or "condition". */}}
 {{- define "spu.configSays" -}}
 {{- $inline := (index . 0).Values.config.inline -}}
@@ -91,6 +98,8 @@ labels to "nfd" or "api", chooses sections by label ("by-label"), or turns on "i
 {{- range default list $strategies }}{{ if hasPrefix "cdi-" . }}true{{ end }}{{ end -}}
 {{- else if has $what (list "injectSola" "events" "condition") -}}
 {{- if index . $what }}true{{ end -}}
+{{- else if eq $what "dra" -}}
+{{- range concat (list .) (default list .resources) }}{{ if eq (default "" .deviceApi) "dra" }}true{{ end }}{{ end -}}
 {{- else if eq $what "by-label" -}}
 {{- if (default dict .match).labels }}true{{ end -}}
 {{- else if eq (default dict .labels).sink $what -}}
@@ -121,7 +130,7 @@ true
 {{- if or .Values.condition (include "spu.configSays" (list . "condition")) -}}true{{- end -}}
 {{- end -}}
 {{- define "spu.usesApi" -}}
-{{- if or (include "spu.watchesNodes" .) (include "spu.patchesLabels" .) (include "spu.events" .) (include "spu.condition" .) -}}true{{- end -}}
+{{- if or (include "spu.watchesNodes" .) (include "spu.patchesLabels" .) (include "spu.events" .) (include "spu.condition" .) (include "spu.dra" .) -}}true{{- end -}}
 {{- end -}}
 {{- define "spu.writesNfd" -}}
 {{- if eq .Values.labels.sink "nfd" -}}true{{- else if and (eq .Values.labels.sink "none") (include "spu.configSays" (list . "nfd")) -}}true{{- end -}}
@@ -269,6 +278,8 @@ app.kubernetes.io/component: telemetry
   (list "SPU_SHARING_RENAME" .Values.sharing.rename)
   (list "SPU_SHARING_MAX_PER_POD" .Values.sharing.maxPerPod)
   (list "SPU_SHARING_FAIL_REQUESTS_GREATER_THAN_ONE" .Values.sharing.failRequestsGreaterThanOne)
+  (list "SPU_DEVICE_API" .Values.deviceApi)
+  (list "SPU_DRA_EVICT" (join "," .Values.dra.evict))
   (list "SPU_DEVICE_LIST_STRATEGY" (join "," .Values.deviceListStrategy))
   (list "SPU_CDI_VERSION" .Values.cdi.version)
   (list "SPU_INJECT_SOLA" .Values.injectSola)
@@ -314,6 +325,11 @@ app.kubernetes.io/component: telemetry
   mountPath: /run/moffett-device-plugin/telemetry
   readOnly: true
   hostPath: {path: {{ .Values.telemetry.socketDir }}, type: DirectoryOrCreate}
+{{- end }}
+{{- if include "spu.dra" . }}
+- name: plugins-registry
+  mountPath: /var/lib/kubelet/plugins_registry
+  hostPath: {path: {{ .Values.kubelet.rootDir }}/plugins_registry, type: Directory}
 {{- end }}
 {{- if eq $root "all" }}
 - name: host
@@ -420,7 +436,7 @@ metricRelabelings:
 
 {{/* Stops what cannot work, with the remedy. */}}
 {{- define "spu.check" -}}
-{{- $chartValues := dict "hostRoot" "hostRoot.mode and hostRoot.path" "kubeletDir" "kubelet.devicePluginDir" "podResourcesSocket" "kubelet.rootDir or podResources.enabled" -}}
+{{- $chartValues := dict "hostRoot" "hostRoot.mode and hostRoot.path" "kubeletDir" "kubelet.devicePluginDir" "podResourcesSocket" "kubelet.rootDir or podResources.enabled" "pluginsRegistryDir" "kubelet.rootDir" -}}
 {{- range $section := concat (list .Values.config.inline) (default list .Values.config.inline.nodes) -}}
 {{- range $key, $value := $chartValues -}}
 {{- if hasKey $section $key -}}
@@ -436,6 +452,16 @@ metricRelabelings:
 {{- end -}}
 {{- if and (not (kindIs "invalid" .Values.sharing.failRequestsGreaterThanOne)) (le (int (default 1 .Values.sharing.replicas)) 1) -}}
 {{- fail "sharing.failRequestsGreaterThanOne has no effect without sharing.replicas of 2 or more" -}}
+{{- end -}}
+{{- if include "spu.dra" . -}}
+{{- if semverCompare "<1.34.0-0" .Capabilities.KubeVersion.Version -}}
+{{- fail "DRA (deviceApi, dra.enabled) needs Kubernetes 1.34 or later: use deviceApi device-plugin" -}}
+{{- end -}}
+{{- if not .Values.podResources.enabled -}}
+{{- fail "DRA (deviceApi, dra.enabled) needs podResources.enabled: without it a device could be given to two pods" -}}
+{{- end -}}
+{{- else if eq (default "" .Values.deviceApi) "dra" -}}
+{{- fail "deviceApi dra and dra.enabled false: leave dra.enabled out" -}}
 {{- end -}}
 {{- if and .Values.config.inline .Values.config.existingConfigMap -}}
 {{- fail "config.inline and config.existingConfigMap are both set: use one of them" -}}
@@ -463,6 +489,6 @@ metricRelabelings:
 {{- fail "injectSola needs hostRoot.mode parts or all" -}}
 {{- end -}}
 {{- if and (include "spu.usesApi" .) (not (include "spu.createsServiceAccount" .)) (not .Values.serviceAccount.name) -}}
-{{- fail "labels, events, condition or sections by node label need a service account: leave serviceAccount.create out, or name yours in serviceAccount.name" -}}
+{{- fail "labels, events, condition, DRA or sections by node label need a service account: leave serviceAccount.create out, or name yours in serviceAccount.name" -}}
 {{- end -}}
 {{- end -}}
