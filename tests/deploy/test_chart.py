@@ -317,7 +317,7 @@ def test_a_feature_brings_its_rights_and_no_others(feature: str) -> None:
 
 
 def test_a_driver_may_write_slices_of_its_own_node_only() -> None:
-    made = rendered({"deviceApi": "dra"})
+    made = rendered({"deviceApi": "dra", "telemetry": {"mode": "none"}})
     policy = made.one("ValidatingAdmissionPolicy")["spec"]
     (rule,) = policy["matchConstraints"]["resourceRules"]
     assert rule["resources"] == ["resourceslices"]

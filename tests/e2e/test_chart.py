@@ -451,7 +451,9 @@ def complaints(cluster: Cluster, level: str) -> list[str]:
     version = ".".join(map(str, cluster.minor))
     words = ("template", RELEASE, helm.CHART, "--kube-version", version)
     alone = {"telemetry": {"mode": "none"}}
-    manifest = helm.helm(cluster, *words, values=alone).replace(f"namespace: {NAMESPACE}", "namespace: guarded")
+    manifest = helm.helm(cluster, *words, values=alone).replace(
+        f"namespace: {NAMESPACE}", "namespace: guarded"
+    )
     said = cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=manifest).stderr
     match = re.search(r'would violate PodSecurity "[^"]+": (.*)', said)
     # Commas inside of brackets separate nothing.
