@@ -64,7 +64,7 @@ def files() -> dict[Path, str]:
     made[folder / "plugin-telemetry.yaml"] = manifest(
         "The plugin, and mx-smi in a pod of its own, both without privileges, as the chart's\n"
         "# default: serial numbers, temperatures, memory errors. Kubernetes 1.30 and later:\n"
-        "# earlier ones do not know the two objects of the ValidatingAdmissionPolicy; leave them out.",
+        "# earlier ones do not know the objects of the ValidatingAdmissionPolicy; leave them out.",
         {"telemetry": {}},
     )
     made[folder / "plugin-privileged.yaml"] = manifest(

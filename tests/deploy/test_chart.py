@@ -330,7 +330,7 @@ def test_a_driver_may_write_slices_of_its_own_node_only() -> None:
         "validationActions": ["Deny"],
     }
     # With the condition there is one for the Node, too, and each has its binding.
-    both = rendered({"deviceApi": "dra", "condition": True})
+    both = rendered({"deviceApi": "dra", "condition": True, "telemetry": {"mode": "none"}})
     names = {
         kind: {item["metadata"]["name"] for item in both if item["kind"] == kind}
         for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
