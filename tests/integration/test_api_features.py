@@ -20,12 +20,13 @@ from moffett_device_plugin.kubernetes.client import ApiClient
 from moffett_device_plugin.kubernetes.condition import ConditionReporter
 from moffett_device_plugin.kubernetes.errors import Backoff
 from moffett_device_plugin.kubernetes.events import Holders, timestamp
-from moffett_device_plugin.kubernetes.features import kept_running, run_api_features
+from moffett_device_plugin.kubernetes.features import run_api_features
 from moffett_device_plugin.kubernetes.nodelabels import NodeLabels, NodeLabelSink
 from moffett_device_plugin.kubernetes.rate_limiter import TokenBucket
 from moffett_device_plugin.kubernetes.reporter import EventReporter
 from moffett_device_plugin.kubernetes.settings import ApiFeatures
 from moffett_device_plugin.labels.compute import ResourceFacts
+from moffett_device_plugin.runtime.kept_running import kept_running
 from moffett_device_plugin.runtime.watchable import Watchable
 from tests.support.apiserver import CLOSE, Answer, ApiServer, api_server, refusal
 from tests.support.running import until, within

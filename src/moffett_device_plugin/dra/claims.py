@@ -75,7 +75,7 @@ class AllocatedClaim:
 def parse_claim(claim: Object, reference: ClaimReference) -> AllocatedClaim:
     """The claim that the API server has under the name which the kubelet gave.
     Raises ClaimRefusedError."""
-    uid = str(_mapping(claim.get("metadata")).get("uid") or "")
+    uid = uid_of(claim)
     if uid != reference.uid:
         text = (
             f"claim {reference} was replaced: its uid is {uid or 'unknown'} and the pod's claim"
@@ -107,6 +107,21 @@ def parse_claim(claim: Object, reference: ClaimReference) -> AllocatedClaim:
         text = f"claim {reference} has no device of {DRIVER}"
         raise ClaimRefusedError("not-allocated", text)
     return AllocatedClaim(reference, tuple(results), parameters)
+
+
+def uid_of(claim: Object) -> str:
+    return str(_mapping(claim.get("metadata")).get("uid") or "")
+
+
+def allocated(claim: Object) -> frozenset[tuple[str, str]]:
+    """Pool and name of each device of ours that it has."""
+    allocation = _mapping(_mapping(claim.get("status")).get("allocation"))
+    results = _mappings(_mapping(allocation.get("devices")).get("results"))
+    return frozenset(
+        (str(result.get("pool")), str(result.get("device")))
+        for result in results
+        if result.get("driver") == DRIVER
+    )
 
 
 def _result(result: Object) -> DeviceResult:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from ..kubernetes.dra import DraClient
 from ..podresources.client import Holder
 from ..resources.pools import Resource
+from ..runtime.kept_running import kept_running
 from ..runtime.watchable import Watchable, set_within, waking
 from .context import TIMES, DriverTimes, NodeDriverContext
 from .driver import NodeDriver
@@ -83,7 +84,7 @@ class DraMode:
     async def _follow(self, wake: asyncio.Event) -> None:
         driver, running, version = self.driver, None, self._wanted.version
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.publisher.run())
+            tasks.create_task(kept_running("dra-publishing", self.publisher.run))
             with waking(wake, self._wanted, driver.claims):
                 while True:
                     wake.clear()

@@ -83,7 +83,7 @@ class Registrar:
                 event = "dra-socket-recreated" if again else "dra-socket-created"
                 log.info(event, extra={"socket": listener.path})
         except OSError as error:
-            why = f"cannot listen on {listener.path}: {error.strerror}"
+            why = f"cannot listen on {listener.path}: {error.strerror or error}"
             if why != self._error:
                 self._error = why
                 remedy = "mount the kubelet's plugins_registry directory"

@@ -15,10 +15,9 @@ from ..kubernetes.dra import DraClient
 from ..kubernetes.errors import ApiError
 from ..podresources.watcher import PodResourcesWatcher
 from ..runtime.watchable import set_within
-from .claims import ClaimReference
+from .claims import ClaimReference, allocated, uid_of
 from .context import DriverTimes
 from .held import uid_in
-from .names import DRIVER
 from .preparer import ClaimPreparer
 from .records import ClaimRecord, RecordsError
 from .stats import DriverStats
@@ -31,15 +30,9 @@ def orphaned(record: ClaimRecord, claim: Mapping[str, Any] | None) -> str:
     has under its name; empty if one can. Pure."""
     if claim is None:
         return "the claim does not exist"
-    if (claim.get("metadata") or {}).get("uid") != record.reference.uid:
+    if uid_of(claim) != record.reference.uid:
         return "the claim was replaced"
-    devices = ((claim.get("status") or {}).get("allocation") or {}).get("devices") or {}
-    allocated = {
-        (result.get("pool"), result.get("device"))
-        for result in devices.get("results") or ()
-        if result.get("driver") == DRIVER
-    }
-    if any((device.pool, device.device) not in allocated for device in record.devices):
+    if not {(device.pool, device.device) for device in record.devices} <= allocated(claim):
         return "the claim is allocated other devices"
     return ""
 

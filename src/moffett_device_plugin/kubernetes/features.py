@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ..devices.state import NodeState
 from ..labels.compute import ResourceFacts
 from ..labels.follow import follow_labels
+from ..runtime.kept_running import kept_running
 from ..runtime.watchable import Watchable
 from .client import ApiClient
 from .condition import ConditionReporter
@@ -18,9 +19,6 @@ from .reporter import EventReporter
 from .settings import ApiFeatures, ApiSettings
 
 log = logging.getLogger(__name__)
-
-#: Seconds until a feature that failed with an unexpected error is restarted.
-RESTART = 60.0
 
 
 async def run_api_features(
@@ -55,17 +53,3 @@ async def run_api_features(
                 tasks.create_task(kept_running(name, run))
     finally:
         client.close()
-
-
-async def kept_running(
-    name: str, run: Callable[[], Awaitable[None]], pause: float = RESTART
-) -> None:
-    """Runs it, and restarts it after `pause` seconds on an unexpected error."""
-    while True:
-        try:
-            await run()
-        except Exception:
-            # Every error is caught here: a defect of an optional feature must not make the
-            # node lose its devices. The log has the traceback.
-            log.exception("api-feature-failed", extra={"feature": name, "again_in_s": pause})
-        await asyncio.sleep(pause)

@@ -18,7 +18,7 @@ from .shell import output, run, wait_for
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "deploy" / "helm" / "moffett-device-plugin"
 RELEASE = "moffett-device-plugin"
-SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
+SELECTOR = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name={RELEASE}"
 Values = dict[str, Any]
 
 
