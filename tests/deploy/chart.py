@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,13 @@ def rendered(values: Mapping[str, Any] | Path | None = None, kubernetes: str = "
     return Objects(objects(template(values, kubernetes)))
 
 
+COMPONENT = "app.kubernetes.io/component"
+
+
+def _is_telemetrys(item: Object) -> bool:
+    return bool(item["metadata"].get("labels", {}).get(COMPONENT) == "telemetry")
+
+
 class Objects(list[Object]):
     """Objects that are found by their kind."""
 
@@ -65,8 +73,16 @@ class Objects(list[Object]):
         return {item["kind"] for item in self}
 
     def one(self, kind: str) -> Object:
-        (found,) = [item for item in self if item["kind"] == kind]
+        (found,) = [item for item in self if item["kind"] == kind and not _is_telemetrys(item)]
         return found
+
+    @property
+    def telemetry(self) -> Objects:
+        """What there is for telemetry alone."""
+        made = [deepcopy(item) for item in self if _is_telemetrys(item)]
+        for item in made:
+            item["metadata"]["labels"].pop(COMPONENT, None)
+        return Objects(made)
 
     @property
     def pod(self) -> Object:

@@ -61,6 +61,12 @@ def files() -> dict[Path, str]:
     made[folder / "plugin-before-1.22.yaml"] = manifest(
         "The plugin, without privileges: Kubernetes 1.15 to 1.21.", {}, OLD
     )
+    made[folder / "plugin-telemetry.yaml"] = manifest(
+        "The plugin, and mx-smi in a pod of its own, both without privileges, as the chart's\n"
+        "# default: serial numbers, temperatures, memory errors. Kubernetes 1.30 and later:\n"
+        "# earlier ones do not know the objects of the ValidatingAdmissionPolicy; leave them out.",
+        {"telemetry": {}},
+    )
     made[folder / "plugin-privileged.yaml"] = manifest(
         "The plugin, privileged, with the host's mx-smi: serial numbers, temperatures, memory\n"
         "# errors. Kubernetes 1.22 and later.",
@@ -82,7 +88,8 @@ def files() -> dict[Path, str]:
 
 
 def manifest(title: str, values: Mapping[str, Any], kubernetes: str = CURRENT) -> str:
-    """A plain manifest of the chart with those values."""
+    """A plain manifest of the chart with those values, without telemetry unless they say so."""
+    values = {"telemetry": {"mode": "none"}, **values}
     text = template(values, kubernetes, release=RELEASE, namespace="kube-system")
     return _HEADER.format(title=title) + _HELM_LINES.sub("", text)
 

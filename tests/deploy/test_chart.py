@@ -18,24 +18,113 @@ DEFAULT_MOUNTS = {
     "/var/lib/kubelet/device-plugins": False,
     "/var/lib/kubelet/pod-resources": True,
     "/usr/local": True,
+    "/run/moffett-device-plugin/telemetry": True,
+}
+POLICY = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+
+
+def test_the_default_is_two_daemonsets_without_rights() -> None:
+    made = rendered()
+    assert made.kinds() == {"DaemonSet", *POLICY}, "nothing of RBAC, no account"
+    for part in (made, made.telemetry):
+        assert part.pod["automountServiceAccountToken"] is False
+        assert part.pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+        assert part.container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsGroup": 0,
+            "runAsUser": 0,
+        }
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & part.pod.keys()
+    assert made.host_paths == DEFAULT_MOUNTS
+    assert made.telemetry.host_paths == {
+        "/run/moffett-device-plugin/telemetry": False,
+        "/usr": True,
+        "/lib": True,
+        "/lib64": True,
+        "/etc/ld.so.conf.d": True,
+    }
+
+
+def test_telemetry_has_the_resource_that_the_plugin_offers() -> None:
+    made = rendered()
+    assert made.environment["SPU_TELEMETRY_SOURCE"] == "socket"
+    assert made.environment["SPU_MONITORING_UNITS"] == "1"
+    telemetry = made.telemetry
+    assert telemetry.container["args"] == ["telemetry"]
+    limits = telemetry.container["resources"]["limits"]
+    assert limits == {"memory": "256Mi", "moffett.ai/spu-monitoring": 1}
+    folder = "/run/moffett-device-plugin/telemetry"
+    assert made.mounts[folder]["readOnly"] is True
+    assert "readOnly" not in telemetry.mounts[folder]
+    renamed = {"config": {"inline": {"monitoring": {"resourceName": "a.io/watch", "units": 2}}}}
+    made = rendered(renamed)
+    assert made.telemetry.container["resources"]["limits"]["a.io/watch"] == 1
+    assert (
+        "'a.io/watch' in"
+        in made.one("ValidatingAdmissionPolicy")["spec"]["validations"][0]["expression"]
+    )
+
+
+def test_neither_daemonset_selects_the_others_pods() -> None:
+    made = rendered()
+    for one, other in ((made, made.telemetry), (made.telemetry, made)):
+        selector = one.one("DaemonSet")["spec"]["selector"]["matchLabels"]
+        labels = other.one("DaemonSet")["spec"]["template"]["metadata"]["labels"]
+        own = one.one("DaemonSet")["spec"]["template"]["metadata"]["labels"]
+        assert selector.items() <= own.items()
+        assert not selector.items() <= labels.items()
+
+
+# Where the plugin has mx-smi by itself, or there is none.
+OWN: dict[str, dict[str, Any]] = {
+    "simulated": {"simulate": "2xS30", "telemetry": {"mode": "monitoring"}},
+    "privileged profile": {"security": {"profile": "privileged"}},
+    "host root": {"hostRoot": {"mode": "parts"}},
+    "a command": {"mxSmi": {"command": "none"}},
+    "the file": {"config": {"inline": {"telemetry": {"source": "none"}}}},
+    "none": {"telemetry": {"mode": "none"}},
 }
 
 
-def test_the_default_is_one_daemonset_without_rights() -> None:
-    made = rendered()
-    assert [item["kind"] for item in made] == ["DaemonSet"]
-    assert made.pod["automountServiceAccountToken"] is False
-    assert made.pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
-    assert made.container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "privileged": False,
-        "readOnlyRootFilesystem": True,
-        "runAsGroup": 0,
-        "runAsUser": 0,
-    }
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & made.pod.keys()
-    assert made.host_paths == DEFAULT_MOUNTS
+@pytest.mark.parametrize("values", OWN.values(), ids=OWN)
+def test_where_the_plugin_runs_mx_smi_there_is_no_telemetry(values: dict[str, Any]) -> None:
+    made = rendered(values)
+    assert made.telemetry == []
+    assert made.kinds() == {"DaemonSet"} | made.kinds() - POLICY - {"DaemonSet"}
+    assert not {"SPU_TELEMETRY_SOURCE", "SPU_MONITORING_UNITS"} & made.environment.keys()
+
+
+def test_privileged_telemetry_leaves_the_plugin_without_privileges() -> None:
+    made = rendered({"telemetry": {"mode": "privileged"}})
+    assert made.telemetry.container["securityContext"]["privileged"] is True
+    assert made.telemetry.container["resources"]["limits"] == {"memory": "256Mi"}
+    assert made.container["securityContext"]["privileged"] is False
+    assert made.environment["SPU_TELEMETRY_SOURCE"] == "socket"
+    assert "SPU_MONITORING_UNITS" not in made.environment
+
+
+def test_other_namespaces_are_kept_from_the_monitoring_resource() -> None:
+    values = {"namespaces": ["exporters"], "quotaNamespaces": ["team-a", "team-b"]}
+    made = rendered({"monitoring": values})
+    (selector,) = made.one("ValidatingAdmissionPolicy")["spec"]["matchConstraints"][
+        "namespaceSelector"
+    ]["matchExpressions"]
+    assert selector["values"] == ["kube-system", "exporters"]
+    quotas = [item for item in made if item["kind"] == "ResourceQuota"]
+    assert [quota["metadata"]["namespace"] for quota in quotas] == ["team-a", "team-b"]
+    hard = {"requests.moffett.ai/spu-monitoring": "0"}
+    assert all(quota["spec"]["hard"] == hard for quota in quotas)
+    assert not POLICY & rendered(kubernetes="1.29.0").kinds()
+    assert not POLICY & rendered({"monitoring": {"policy": False}}).kinds()
+
+
+def test_an_update_waits_for_no_node_without_an_spu() -> None:
+    """Its pod stays Pending there, and helm --wait counts those that may be unavailable."""
+    update = rendered().telemetry.one("DaemonSet")["spec"]["updateStrategy"]
+    assert update["rollingUpdate"] == {"maxUnavailable": "100%"}
 
 
 def test_the_default_update_leaves_no_gap() -> None:
@@ -96,7 +185,8 @@ def test_a_feature_adds_its_own_paths_only(feature: str) -> None:
 
 
 def test_what_is_off_is_not_mounted() -> None:
-    made = rendered({"podResources": {"enabled": False}, "sola": {"mount": False}})
+    off = {"podResources": {"enabled": False}, "sola": {"mount": False}}
+    made = rendered({**off, "telemetry": {"mode": "none"}})
     assert made.host_paths == {"/var/lib/kubelet/device-plugins": False}
 
 
@@ -227,7 +317,7 @@ def test_a_feature_brings_its_rights_and_no_others(feature: str) -> None:
 
 
 def test_a_driver_may_write_slices_of_its_own_node_only() -> None:
-    made = rendered({"deviceApi": "dra"})
+    made = rendered({"deviceApi": "dra", "telemetry": {"mode": "none"}})
     policy = made.one("ValidatingAdmissionPolicy")["spec"]
     (rule,) = policy["matchConstraints"]["resourceRules"]
     assert rule["resources"] == ["resourceslices"]
@@ -240,7 +330,7 @@ def test_a_driver_may_write_slices_of_its_own_node_only() -> None:
         "validationActions": ["Deny"],
     }
     # With the condition there is one for the Node, too, and each has its binding.
-    both = rendered({"deviceApi": "dra", "condition": True})
+    both = rendered({"deviceApi": "dra", "condition": True, "telemetry": {"mode": "none"}})
     names = {
         kind: {item["metadata"]["name"] for item in both if item["kind"] == kind}
         for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
@@ -501,7 +591,10 @@ def test_a_null_is_the_default(path: tuple[str, ...], default: str) -> None:
     values: Any = None
     for key in reversed(path):
         values = {key: values}
-    if path[:2] == ("resources", "limits") or path[:2] == ("resources", "requests"):
+    if path[0] == "telemetry" and path[1:2] == ("resources",) and len(path) > 2:
+        resources = rendered(values).telemetry.container["resources"]
+        assert resources != rendered().telemetry.container["resources"]
+    elif path[:2] == ("resources", "limits") or path[:2] == ("resources", "requests"):
         # Within resources a null takes away what the chart would set.
         resources = rendered(values).container["resources"]
         assert resources != DEFAULTS["resources"]
@@ -596,6 +689,7 @@ def test_metrics_are_reached_only_from_where_they_may_be() -> None:
 
 @pytest.mark.parametrize("values", [{"labels": {"sink": "api"}}, {"condition": True}])
 def test_a_right_to_change_nodes_is_bound_to_the_pods_own(values: dict[str, Any]) -> None:
+    values = {**values, "telemetry": {"mode": "none"}}  # which has a policy of its own
     made = rendered(values)
     policy = made.one("ValidatingAdmissionPolicy")
     account = made.one("ServiceAccount")["metadata"]
@@ -604,7 +698,8 @@ def test_a_right_to_change_nodes_is_bound_to_the_pods_own(values: dict[str, Any]
     binding = made.one("ValidatingAdmissionPolicyBinding")["spec"]
     assert binding["policyName"] == policy["metadata"]["name"]
     assert "ValidatingAdmissionPolicy" not in rendered(values, "1.29.0").kinds()
-    assert "ValidatingAdmissionPolicy" not in rendered({"events": True}).kinds()
+    events = {"events": True, "telemetry": {"mode": "none"}}
+    assert "ValidatingAdmissionPolicy" not in rendered(events).kinds()
 
 
 def test_an_selinux_type_is_the_containers() -> None:

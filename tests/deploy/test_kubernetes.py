@@ -19,6 +19,7 @@ CURRENT = "1.37.2"
 SINCE = {
     "plugin-before-1.22.yaml": "1.16.15",
     "plugin-labels-events.yaml": "1.30.0",
+    "plugin-telemetry.yaml": "1.30.0",
     "try-it.yaml": "1.20.2",
 }
 #: The same for values: the chart refuses DRA on releases before its own.

@@ -19,6 +19,7 @@ WHY = {
     "docker": "needs Docker",
     "podman": "tests/e2e/test_cdi_podman.py",
     "ctr": "needs containerd",
+    "skopeo": "needs a registry",
     "nerdctl": "needs containerd",
     "crictl": "needs a CRI engine",
     "nsenter": "needs the cluster of the end-to-end tests",

@@ -37,6 +37,18 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("page", translated(), ids=_id)
+def test_a_chinese_link_to_an_english_page_says_so(page: Path) -> None:
+    wrong: list[str] = []
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        for match in re.finditer(r"\[([^\]]*)\]\(([^)\s#:]+\.md)[^)]*\)(（英文）)?", line):
+            text, target, said = match.groups()
+            chinese = (page.parent / target).resolve() in translated()
+            if not chinese and text != "English" and "英文" not in text and not said:
+                wrong.append(f"{number}: {match[0]}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_every_page_has_its_place_on_the_site() -> None:
     listed: set[str] = set()
     for section in yaml.safe_load((ROOT / "docs/site/nav.yml").read_text()):

@@ -360,6 +360,21 @@ async def test_an_emptied_directory_is_filled_again(tmp_path: Path) -> None:
 
 
 @on_a_loop
+async def test_a_chip_is_held_although_the_directory_was_emptied(tmp_path: Path) -> None:
+    """Before the driver has looked again, and before the kubelet lists the pod."""
+    async with dra_node(tmp_path) as node:
+        await node.start(replace(TIMES, check=3600.0, sweep=3600.0))
+        node.allocate(TRAIN, result(A))
+        node.allocate(OTHER, result(A))
+        await node.prepare(TRAIN)
+        await asyncio.sleep(0)
+        for path in node.cdi.iterdir():
+            path.unlink()
+        assert "ml/train" in (await node.prepare(OTHER)).error
+        assert node.specs == [TRAIN.uid]
+
+
+@on_a_loop
 async def test_what_another_instance_unprepared_is_not_put_back(tmp_path: Path) -> None:
     async with dra_node(tmp_path) as node:
         old = await node.start()

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ h1 { font-size: 15px; margin: 10px 8px 4px } h1 small { font-weight: normal; col
 table { border-collapse: collapse; margin: 4px; font-size: 9.5px; white-space: nowrap }
 td, th { padding: 2px 5px; text-align: left }
 th { color: #667; font-weight: normal; border-bottom: 1px solid #ccd }
-.legend { padding: 0 6px; font-size: 9px; line-height: 11px; color: #445 }
+.legend { padding: 0 6px; font-size: 9px; line-height: 12px; color: #445 }
 text { font-size: 9px; fill: #667 }
 """
 
@@ -42,8 +42,8 @@ text { font-size: 9px; fill: #667 }
 def draw(prometheus: Prometheus, start: float, end: float, target: Path) -> None:
     """Writes a PNG of all panels from `start` to `end`, which are Unix times."""
     panels, top = [], 34
-    for panel in dashboard.load()["panels"]:
-        grid = panel["gridPos"]
+    laid_out = list(_opened(dashboard.load()["panels"]))
+    for panel, grid in laid_out:
         left, width = grid["x"] * _COLUMN + _GAP, grid["w"] * _COLUMN - _GAP
         y, height = top + grid["y"] * _ROW, grid["h"] * _ROW - _GAP
         place = f"left:{left}px;top:{y}px;width:{width}px;height:{height}px"
@@ -52,13 +52,27 @@ def draw(prometheus: Prometheus, start: float, end: float, target: Path) -> None
             continue
         body = _body(prometheus, panel, (start, end), (width, height - 24))
         panels.append(f'<div class="panel" style="{place}"><b>{panel["title"]}</b>{body}</div>')
-    last = max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in dashboard.load()["panels"])
+    last = max(grid["y"] + grid["h"] for _, grid in laid_out)
     page = (
         f"<!doctype html><meta charset=utf-8><style>{_STYLE}</style>"
         "<h1>Moffett SPU <small>the panels of grafana-dashboard.json, drawn from the answers of a"
         " Prometheus that scraped a simulated node</small></h1>" + "".join(panels)
     )
     _photograph(page, (_WIDTH, top + last * _ROW), target)
+
+
+def _opened(panels: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, int]]]:
+    """Each panel and its place when every row is open."""
+    lower = 0
+    for panel in panels:
+        grid = panel["gridPos"]
+        yield panel, {**grid, "y": grid["y"] + lower}
+        inside = panel.get("panels", ())
+        for folded in inside:
+            place = folded["gridPos"]
+            yield folded, {**place, "y": place["y"] + lower}
+        ends = [p["gridPos"]["y"] + p["gridPos"]["h"] for p in inside]
+        lower += max(ends, default=grid["y"] + grid["h"]) - grid["y"] - grid["h"]
 
 
 def _photograph(page: str, size: tuple[int, int], target: Path) -> None:
@@ -155,9 +169,10 @@ def _chart(
     defaults: dict[str, Any],
 ) -> str:
     width, height = size
-    per_line = max(1, width // 190)
-    lines = min(math.ceil(len(found) / per_line), 4)
-    legend_height = 11 * lines + 4
+    longest = max((len(name) for name, _ in found), default=0)
+    per_line = max(1, int(width // (5.3 * longest + 24)))
+    lines = min(math.ceil(len(found) / per_line), 7)
+    legend_height = 13 * lines + 4
     left, right, top, bottom = 52, 8, 6, 16
     plot = width - left - right, height - legend_height - top - bottom
     numbers = [float(v) for _, values in found for _, v in values if v != "NaN"]

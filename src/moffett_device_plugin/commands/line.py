@@ -88,7 +88,7 @@ COMMANDS = {
         "run mx-smi for the plugin, in a container that has the monitoring resource",
         "[options]",
         ("telemetry", "telemetry --host-root /host"),
-        "privileges.md",
+        "telemetry.md",
     ),
 }
 

@@ -54,6 +54,8 @@ class ClaimPreparer:
         self._specs = SpecWriter(place, at_least=context.cdi_version)
         self._ensuring = asyncio.Lock()
         self.records: dict[str, ClaimRecord] = {}  # as they should be in the directory
+        self._missed: frozenset[str] = frozenset()  # at the last look, by uid
+        self._identity: object = None  # of the directory then
         self.holders: Watchable[ClaimHolders] = Watchable({})
         self.accepting = True
 
@@ -113,6 +115,7 @@ class ClaimPreparer:
                 return removed, self._store.load()
 
             removed, records = await asyncio.to_thread(self._store.change, decide)
+            self.records.pop(uid, None)
             self._took(records)
         return removed
 
@@ -125,6 +128,12 @@ class ClaimPreparer:
             missing = {u: r for u, r in self.records.items() if u not in records.by_uid}
             if missing:
                 records = await self._put_back(missing)
+            # Somebody may be in the middle of removing everything: a record is given up only
+            # when it is missing at two looks.
+            gone = missing.keys() - records.by_uid.keys()
+            self.records = {u: r for u, r in missing.items() if u in gone - self._missed}
+            self._missed = frozenset(gone)
+            self._identity = self._store.identity()
             self._took(records)
         return records
 
@@ -192,6 +201,8 @@ class ClaimPreparer:
                 await self._know_holders(reference)
 
     async def _now(self, reference: ClaimReference, claim: AllocatedClaim | None) -> ClaimRecord:
+        if self.records and self._store.identity() != self._identity:
+            await self.refresh()  # what is gone holds its chips all the same
         async with self._one_at_a_time:
             record, records = await asyncio.to_thread(
                 self._store.change, lambda records: self._decide(reference, claim, records)
@@ -291,13 +302,10 @@ class ClaimPreparer:
             raise ClaimRefusedError("holders-unknown", text)
 
     def _took(self, records: Records) -> None:
-        self.records = dict(records.by_uid)
-        self._identity = self._store.identity()
-        holders = claim_holders(records.by_uid.values())
+        self.records |= records.by_uid
+        holders = claim_holders(self.records.values())
         if holders != self.holders.value:
             self.holders.set(holders)
-
-    _identity: object = None
 
     def _refused(self, reference: ClaimReference, error: ClaimRefusedError) -> None:
         self._stats.refused[error.code] += 1

@@ -18,7 +18,7 @@ from .shell import output, run, wait_for
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "deploy" / "helm" / "moffett-device-plugin"
 RELEASE = "moffett-device-plugin"
-SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
+SELECTOR = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name={RELEASE}"
 Values = dict[str, Any]
 
 
@@ -43,9 +43,11 @@ def helm(cluster: Cluster, *words: str | Path, values: Values | None = None) -> 
     return run(inside(cluster.layout, command), env=homes, stdin=json.dumps(values or {})).stdout
 
 
-def upgrade(cluster: Cluster, values: Values) -> None:
-    """Install the release, or change it, and wait until its pods are ready."""
-    helm(cluster, "upgrade", RELEASE, CHART, "--install", "--wait", values=values)
+def upgrade(cluster: Cluster, values: Values, file: Path | None = None) -> None:
+    """Install the release, or change it, and wait until its pods are ready. ``file`` has values
+    under the others."""
+    under = ("--values", file) if file else ()
+    helm(cluster, "upgrade", RELEASE, CHART, "--install", "--wait", *under, values=values)
     _rolled_out(cluster)
 
 
@@ -73,10 +75,10 @@ def _rolled_out(cluster: Cluster) -> None:
 
 
 @contextmanager
-def installed(cluster: Cluster, values: Values) -> Iterator[Plugin]:
+def installed(cluster: Cluster, values: Values, file: Path | None = None) -> Iterator[Plugin]:
     """Have the release for a block, and nothing of it afterwards."""
     try:
-        upgrade(cluster, values)
+        upgrade(cluster, values, file)
         yield Plugin(cluster, SELECTOR)
     finally:
         uninstall(cluster)

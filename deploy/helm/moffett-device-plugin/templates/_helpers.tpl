@@ -44,7 +44,11 @@ may be given. */}}
 {{- define "spu.labels" -}}
 {{- $ := index . 0 -}}
 {{- $own := dict "app.kubernetes.io/component" "device-plugin" "app.kubernetes.io/version" $.Chart.AppVersion "app.kubernetes.io/managed-by" $.Release.Service "helm.sh/chart" (printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_") -}}
-{{- toYaml (mergeOverwrite $own (deepCopy $.Values.commonLabels) (deepCopy (index . 1)) (include "spu.selectorLabels" $ | fromYaml)) -}}
+{{- $selector := include "spu.selectorLabels" $ | fromYaml -}}
+{{- if eq (default "" (index (index . 1) "app.kubernetes.io/component")) "telemetry" -}}
+{{- $selector = index . 1 -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite $own (deepCopy $.Values.commonLabels) (deepCopy (index . 1)) $selector) -}}
 {{- end -}}
 
 {{/* The metadata of an object: (list $ name labels annotations). */}}
@@ -199,6 +203,54 @@ maxUnavailable: 1
 {{- toYaml (mergeOverwrite $profile .Values.security.podSecurityContext) -}}
 {{- end -}}
 
+{{/* How the plugin gets the readings of mx-smi: "monitoring", "privileged", or "none" for by itself,
+if at all. */}}
+{{- define "spu.telemetryMode" -}}
+{{- $own := or (eq .Values.security.profile "privileged") .Values.hostRoot.mode .Values.mxSmi.command (default dict .Values.config.inline.telemetry).source -}}
+{{- if .Values.simulate -}}
+none
+{{- else -}}
+{{- default ($own | empty | ternary "monitoring" "none") .Values.telemetry.mode -}}
+{{- end -}}
+{{- end -}}
+{{- define "spu.monitoringResource" -}}
+{{- default "moffett.ai/spu-monitoring" (default dict .Values.config.inline.monitoring).resourceName -}}
+{{- end -}}
+{{/* How many units of it there are; nothing for none. */}}
+{{- define "spu.monitoringUnits" -}}
+{{- $inline := (default dict .Values.config.inline.monitoring).units -}}
+{{- if not (kindIs "invalid" .Values.monitoring.units) -}}
+{{- if .Values.monitoring.units }}{{ .Values.monitoring.units }}{{ end -}}
+{{- else if not (kindIs "invalid" $inline) -}}
+{{- if $inline }}{{ $inline }}{{ end -}}
+{{- else if eq (include "spu.telemetryMode" .) "monitoring" -}}
+1
+{{- end -}}
+{{- end -}}
+{{/* Other labels than the plugin's pods have: neither selects the other's. */}}
+{{- define "spu.telemetryLabels" -}}
+app.kubernetes.io/name: {{ include "spu.name" . | trunc 53 | trimSuffix "-" }}-telemetry
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: telemetry
+{{- end -}}
+{{- define "spu.telemetryMounts" -}}
+- name: telemetry
+  mountPath: /run/moffett-device-plugin/telemetry
+  hostPath: {path: {{ .Values.telemetry.socketDir }}, type: DirectoryOrCreate}
+{{- range $number, $path := .Values.telemetry.hostParts }}
+- name: host-{{ $number }}
+  mountPath: /host{{ $path }}
+  readOnly: true
+  hostPath: {path: {{ trimSuffix "/" $.Values.hostRoot.path }}{{ $path }}, type: Directory}
+{{- end }}
+{{- if include "spu.hasConfig" . }}
+- name: config
+  mountPath: /etc/moffett-device-plugin
+  readOnly: true
+  configMap: {name: {{ include "spu.configMap" . }}}
+{{- end }}
+{{- end -}}
+
 {{/* Settings that have a value, as variables. */}}
 {{- define "spu.settings" -}}
 {{- $rules := list -}}
@@ -238,6 +290,8 @@ maxUnavailable: 1
   (list "SPU_MX_SMI" .Values.mxSmi.command)
   (list "SPU_MX_SMI_INTERVAL" .Values.mxSmi.intervalSeconds)
   (list "SPU_MX_SMI_TIMEOUT" .Values.mxSmi.timeoutSeconds)
+  (list "SPU_TELEMETRY_SOURCE" (eq (include "spu.telemetryMode" .) "none" | ternary "" "socket"))
+  (list "SPU_MONITORING_UNITS" (include "spu.monitoringUnits" .))
   (list "SPU_LOG_FORMAT" .Values.log.format)
   (list "SPU_LOG_LEVEL" .Values.log.level)
   (list "SPU_METRICS_ADDRESS" $metrics)
@@ -265,6 +319,12 @@ maxUnavailable: 1
   mountPath: /var/lib/kubelet/pod-resources
   readOnly: true
   hostPath: {path: {{ .Values.kubelet.rootDir }}/pod-resources, type: Directory}
+{{- end }}
+{{- if ne (include "spu.telemetryMode" .) "none" }}
+- name: telemetry
+  mountPath: /run/moffett-device-plugin/telemetry
+  readOnly: true
+  hostPath: {path: {{ .Values.telemetry.socketDir }}, type: DirectoryOrCreate}
 {{- end }}
 {{- if include "spu.dra" . }}
 - name: plugins-registry
@@ -421,6 +481,9 @@ metricRelabelings:
 {{- end -}}
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled -}}
 {{- fail "metrics.serviceMonitor and metrics.podMonitor would scrape everything twice: use one of them" -}}
+{{- end -}}
+{{- if and (eq (include "spu.telemetryMode" .) "monitoring") (not (include "spu.monitoringUnits" .)) -}}
+{{- fail "telemetry.mode monitoring needs a unit of the monitoring resource: leave monitoring.units out, or use 1 or more" -}}
 {{- end -}}
 {{- if and .Values.injectSola (eq (include "spu.hostRoot" .) "none") (not .Values.simulate) -}}
 {{- fail "injectSola needs hostRoot.mode parts or all" -}}
