@@ -98,7 +98,8 @@ class Plan:
 
     def node(self) -> None:
         self.it.server.node["metadata"]["uid"] = f"uid-{self.chance.random()}"
-        self.removed()
+        self.it.server.collect()
+        self.health()
 
     async def repaired(self) -> None:
         if self.away:

@@ -295,7 +295,10 @@ class ApiServer:
         assert request.headers["content-type"] == "application/apply-patch+yaml"
         assert request.query["force"] == "true"
         self.put_slice(name, request.content)
-        return Answer(content=self.slices[name])
+        answer = Answer(content=self.slices[name])
+        if self._collectable(self.slices[name]):
+            asyncio.get_running_loop().call_soon(self.collect)
+        return answer
 
     def put_slice(self, name: str, content: Object) -> None:
         """As a server stores it: with an uid, a version, and the times of its taints."""
@@ -315,6 +318,16 @@ class ApiServer:
 
     def remove_slice(self, name: str) -> None:
         self._tell_slice("DELETED", self.slices.pop(name))
+
+    def collect(self) -> None:
+        """Removes what a Node owned that is no more, as the garbage collector does."""
+        for name in [name for name, found in self.slices.items() if self._collectable(found)]:
+            self.remove_slice(name)
+
+    def _collectable(self, found: Object) -> bool:
+        own = self.node["metadata"].get("uid")
+        owners = found["metadata"].get("ownerReferences") or ()
+        return own is not None and any(owner["uid"] != own for owner in owners)
 
     def _tell_slice(self, kind: str, found: Object) -> None:
         line = json.dumps({"type": kind, "object": found}).encode() + b"\n"

@@ -20,7 +20,7 @@ from ..kubernetes.rate_limiter import TokenBucket
 from ..kubernetes.responses import Object
 from ..runtime.watchable import Watchable, set_within, waking
 from .names import DRIVER
-from .pool import Node, Offer, Slice, build_slice, keeps_taints, same, with_times
+from .pool import Node, Offer, Slice, build_slice, keeps_taints, same, slice_name, with_times
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,8 @@ class Publisher:
             return
         if not self._context.registered.value or not self._context.state.value.settled:
             return
+        if slice_name(self._context.node) not in self._stored:
+            self._owner = None  # the Node may be another one, and only its own slices stay
         wanted = await self._wanted()
         name = str(wanted["metadata"]["name"])
         await self._delete(tuple(other for other in self._stored if other != name))
@@ -184,8 +186,6 @@ class Publisher:
                 slices, version = await self._client.list_slices(DRIVER)
                 self._unavailable = False
                 self._stored = {_name(one): one for one in slices}
-                if not slices:
-                    self._owner = None  # as where one is deleted
                 self._listed = True
                 self._wake.set()
                 async for kind, found in self._client.watch_slices(DRIVER, version, seconds):
@@ -208,8 +208,6 @@ class Publisher:
         name = _name(found)
         if kind == "DELETED":
             self._stored.pop(name, None)
-            # The Node may have been made anew, and then its old slices are collected.
-            self._owner = None
         elif kind in ("ADDED", "MODIFIED"):
             self._stored[name] = found
         else:
