@@ -131,6 +131,35 @@ async def test_a_change_that_had_to_wait_is_written(tmp_path: Path) -> None:
 
 
 @on_a_loop
+async def test_a_node_of_many_chips_has_several_slices_that_belong_together(
+    tmp_path: Path,
+) -> None:
+    """A server takes 64 devices in one."""
+    first, last = ids_of("30xS30")[0], ids_of("30xS30")[-1]
+    sick = Faults().with_fault(first, "ecc").with_fault(last, "ecc")
+    async with publishing(tmp_path) as it:
+
+        def complete() -> bool:
+            specs = [one["spec"] for one in it.server.slices.values()]
+            pools = {(s["pool"]["generation"], s["pool"]["resourceSliceCount"]) for s in specs}
+            tainted = [d["name"] for s in specs for d in s["devices"] if d.get("taints")]
+            return (
+                sum(len(s["devices"]) for s in specs) == 90
+                and len(specs) == 2
+                and len(pools) == 1
+                and sorted(tainted) == [device_name(first), device_name(last)]
+            )
+
+        await it.until(lambda: len(it.devices) == 6)
+        it.state.set(state_of("30xS30", sick))
+        await it.until(complete)
+        it.server.remove_slice(NAME)
+        await it.until(complete)
+        it.state.set(state_of("2xS30"))
+        await it.until(lambda: list(it.server.slices) == [NAME] and len(it.devices) == 6)
+
+
+@on_a_loop
 async def test_what_a_starting_kubelet_deletes_is_back_at_once(tmp_path: Path) -> None:
     """It does so in the background: possibly after it has registered the driver."""
     async with publishing(tmp_path) as it:

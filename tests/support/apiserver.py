@@ -294,6 +294,11 @@ class ApiServer:
             return Answer(content={})
         assert request.headers["content-type"] == "application/apply-patch+yaml"
         assert request.query["force"] == "true"
+        devices = request.content["spec"].get("devices", [])
+        most = 64 if any(device.get("taints") for device in devices) else 128
+        if len(devices) > most:
+            text = f"spec.devices: Too many: {len(devices)}: must have at most {most} items"
+            return refusal(422, "Invalid", text)
         self.put_slice(name, request.content)
         answer = Answer(content=self.slices[name])
         if self._collectable(self.slices[name]):

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from moffett_device_plugin.devices.inventory import Snapshot
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.dra.attributes import UNKNOWN_VERSION, version
 from moffett_device_plugin.dra.names import device_name
-from moffett_device_plugin.dra.pool import (
-    Node,
-    Offer,
-    build_slice,
-    keeps_taints,
-    same,
-    slice_name,
-    with_times,
-)
+from moffett_device_plugin.dra.pool import Node, Offer, build_slices, slice_name
+from moffett_device_plugin.dra.stored import Changes, changes, keeps_taints, name_of, same
 from moffett_device_plugin.hardware.simulation import Faults, build, bus_scan, parse_spec
 from tests.support.values import ids_of, state_of
 
@@ -25,13 +19,13 @@ A, B = IDS[:2]
 NODE = Node("node-1", "node-uid")
 
 
-def devices(offer: Offer | None = None, **changes: Any) -> dict[str, dict[str, Any]]:
-    made = build_slice(offer or Offer(state_of("2xS30"), **changes), NODE)
+def devices(offer: Offer | None = None, **fields: Any) -> dict[str, dict[str, Any]]:
+    (made,) = build_slices(offer or Offer(state_of("2xS30"), **fields), NODE)
     return {device["name"]: device for device in made["spec"]["devices"]}
 
 
-def faulty(fault: str, **changes: Any) -> dict[str, dict[str, Any]]:
-    return devices(Offer(state_of("2xS30", Faults().with_fault(A, fault)), **changes))
+def faulty(fault: str, **fields: Any) -> dict[str, dict[str, Any]]:
+    return devices(Offer(state_of("2xS30", Faults().with_fault(A, fault)), **fields))
 
 
 def taints(device: dict[str, Any]) -> set[tuple[str, str]]:
@@ -117,38 +111,99 @@ def test_only_the_chips_that_are_given_out_through_dra_are_there() -> None:
 
 
 def test_a_node_without_chips_has_an_empty_slice() -> None:
-    made = build_slice(Offer(NodeState(Snapshot(), {}, settled=True)), NODE)
+    (made,) = build_slices(Offer(NodeState(Snapshot(), {}, settled=True)), NODE)
     assert made["spec"]["devices"] == []
     assert same(made, {**made, "spec": {k: v for k, v in made["spec"].items() if k != "devices"}})
 
 
+# -- against what the server has --------------------------------------------------------------
+
+SICK = Faults().with_fault(A, "ecc")
+
+
+def wanted(spec: str = "2xS30", faults: Faults | None = None, node: Node = NODE) -> list[Any]:
+    return list(build_slices(Offer(state_of(spec, faults or Faults())), node))
+
+
+def stored(slices: Any, at: str = "then") -> dict[str, Any]:
+    """As a server has what was written to it."""
+    found = {name_of(one): json.loads(json.dumps(one)) for one in slices}
+    for one in found.values():
+        one["metadata"]["resourceVersion"] = "7"
+        for device in one["spec"]["devices"]:
+            for taint in device.get("taints", ()):
+                taint.setdefault("timeAdded", at)
+    return found
+
+
+def generations(made: Changes) -> list[int]:
+    return [one["spec"]["pool"]["generation"] for one in made.writes]
+
+
 def test_what_the_server_adds_is_no_difference_and_all_else_is() -> None:
-    wanted = build_slice(Offer(state_of("2xS30", Faults().with_fault(A, "ecc"))), NODE)
-    stored = with_times(wanted, {})
-    for device in stored["spec"]["devices"]:
-        for taint in device.get("taints", ()):
-            taint["timeAdded"] = "2026-01-01T00:00:00Z"
-    stored["metadata"]["resourceVersion"] = "7"  # type: ignore[index]
-    assert same(wanted, stored)
-    assert keeps_taints(wanted, stored)
-    assert not same(build_slice(Offer(state_of("2xS30")), NODE), stored)
-    assert not same(build_slice(Offer(state_of("2xS30")), Node("node-1", "other")), wanted)
+    (sick,) = wanted(faults=SICK)
+    there = stored([sick])
+    assert changes([sick], there) == Changes()
+    assert keeps_taints(sick, there[name_of(sick)])
+    assert changes(wanted(), there).writes
+    assert changes(wanted(faults=SICK, node=Node("node-1", "other")), there).writes
 
 
 def test_a_taint_keeps_its_time_when_another_comes() -> None:
     """A toleration for some seconds counts from there."""
-    one = Faults().with_fault(A, "ecc")
-    first = with_times(build_slice(Offer(state_of("2xS30", one)), NODE), {})
-    for device in first["spec"]["devices"]:
-        for taint in device.get("taints", ()):
-            taint["timeAdded"] = "then"
-    both = build_slice(Offer(state_of("2xS30", one.with_fault(B, "ecc"))), NODE)
+    made = changes(wanted(faults=SICK.with_fault(B, "ecc")), stored(wanted(faults=SICK)))
     times = {
         device["name"]: taint.get("timeAdded")
-        for device in with_times(both, first)["spec"]["devices"]
+        for device in made.writes[0]["spec"]["devices"]
         for taint in device.get("taints", ())
     }
     assert times == {device_name(A): "then", device_name(B): None}
+
+
+def test_no_slice_has_more_devices_than_a_server_takes() -> None:
+    """64 as soon as one has a taint; and no device moves to another slice then."""
+    made = wanted("30xS30")
+    assert [len(one["spec"]["devices"]) for one in made] == [64, 26]
+    assert [one["spec"]["pool"]["resourceSliceCount"] for one in made] == [2, 2]
+    found = [device["name"] for one in made for device in one["spec"]["devices"]]
+    assert found == [device_name(id_) for id_ in ids_of("30xS30")]
+    names = [name_of(one) for one in made]
+    assert names == sorted(names)
+
+
+def test_readers_of_several_slices_never_see_some_of_each() -> None:
+    """They wait for all slices of the highest generation."""
+    first = changes(wanted("30xS30"), {})
+    assert generations(first) == [1, 1]
+    there = stored(first.writes)
+    # One that changes is complete by itself.
+    first_sick = ids_of("30xS30")[0]
+    one = changes(wanted("30xS30", Faults().with_fault(first_sick, "ecc")), there)
+    assert generations(one) == [1]
+    assert not one.missing
+    # A write of two that failed after the first.
+    there[name_of(first.writes[0])]["spec"]["pool"]["generation"] = 2
+    assert generations(changes(wanted("30xS30"), there)) == [3, 3]
+    # One of two that somebody deleted.
+    del there[name_of(first.writes[0])]
+    again = changes(wanted("30xS30"), there)
+    assert generations(again) == [2, 2]
+    assert again.missing
+    # Fewer cards: the slice that is left says that it is the only one.
+    there = stored(again.writes)
+    fewer = changes(wanted("8xS30"), there)
+    assert fewer.obsolete == (name_of(first.writes[1]),)
+    assert [one["spec"]["pool"]["resourceSliceCount"] for one in fewer.writes] == [1]
+
+
+def test_a_slice_of_the_name_in_another_pool_is_replaced() -> None:
+    """Its pool cannot be changed."""
+    there = stored(wanted())
+    (name,) = there
+    there[name]["spec"]["pool"]["name"] = "other"
+    made = changes(wanted(), there)
+    assert made.obsolete == (name,)
+    assert len(made.writes) == 1
 
 
 def test_slice_names_are_legal_however_long_the_nodes_is() -> None:

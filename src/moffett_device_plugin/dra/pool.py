@@ -1,10 +1,9 @@
-"""The node's slice: a function of its state. Pure."""
+"""The node's slices: a function of its state. Pure."""
 
 from __future__ import annotations
 
-import json
 from binascii import crc32
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,9 @@ from .names import DRIVER, device_name, pool_name, taint_key
 API_VERSION = "resource.k8s.io/v1"
 #: The key of the taint of a chip that a pod has through the device plugin API.
 HELD = "held"
+#: Devices of a slice: a server takes no more as soon as one of them has a taint, and a device
+#: does not move to another slice when it becomes unhealthy.
+MAX_DEVICES = 64
 _MAX_TAINTS = 16
 _LONGEST_NAME = 253
 
@@ -32,7 +34,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a slice is made from. `held`: chips that pods have through the device plugin
+    """What the slices are made from. `held`: chips that pods have through the device plugin
     API. `chips`: those given out through DRA, None: all. `evict`: the codes of reasons that
     end the pods of a chip. `taints`: whether the server keeps them; without, an unhealthy
     chip is left out."""
@@ -44,39 +46,38 @@ class Offer:
     taints: bool = True
 
 
-def slice_name(node: str) -> str:
+def slice_name(node: str, number: int = 0) -> str:
     """Slices are searched in the order of their names."""
-    name = f"00000-{DRIVER}-{node}"
+    name = f"{number:05}-{DRIVER}-{node}"
     if len(name) <= _LONGEST_NAME:
         return name
     checksum = f"{crc32(node.encode()):08x}"
     return f"{name[: _LONGEST_NAME - len(checksum) - 1].rstrip('-.')}-{checksum}"
 
 
-def build_slice(offer: Offer, node: Node) -> Slice:
-    """The one slice of the node's pool, in bus order: a card's chips are neighbours, and
-    the scheduler takes the first that fit. Empty where the node has no chips: the driver is
-    there, and has none."""
+def build_slices(offer: Offer, node: Node) -> tuple[Slice, ...]:
+    """The slices of the node's pool, with their devices in bus order: a card's chips are
+    neighbours, and the scheduler takes the first that fit. One that is empty where the node
+    has no chips: the driver is there, and has none."""
+    devices = _devices(offer)
+    parts = [devices[at : at + MAX_DEVICES] for at in range(0, len(devices), MAX_DEVICES)] or [[]]
+    return tuple(_slice(node, number, len(parts), part) for number, part in enumerate(parts))
+
+
+def _slice(node: Node, number: int, count: int, devices: list[Mapping[str, Any]]) -> Slice:
+    owner = {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": node.uid}
     return {
         "apiVersion": API_VERSION,
         "kind": "ResourceSlice",
         "metadata": {
-            "name": slice_name(node.name),
-            "ownerReferences": [
-                {
-                    "apiVersion": "v1",
-                    "kind": "Node",
-                    "name": node.name,
-                    "uid": node.uid,
-                    "controller": True,
-                }
-            ],
+            "name": slice_name(node.name, number),
+            "ownerReferences": [{**owner, "controller": True}],
         },
         "spec": {
             "driver": DRIVER,
             "nodeName": node.name,
-            "pool": {"name": pool_name(node.name), "generation": 1, "resourceSliceCount": 1},
-            "devices": _devices(offer),
+            "pool": {"name": pool_name(node.name), "generation": 1, "resourceSliceCount": count},
+            "devices": devices,
         },
     }
 
@@ -120,59 +121,3 @@ def _taints(offer: Offer, chip: str) -> list[Mapping[str, str]]:
     if chip in offer.held:
         taints.insert(0, {"key": taint_key(HELD), "effect": "NoSchedule"})
     return taints[:_MAX_TAINTS]
-
-
-# -- compared with what the server has ----------------------------------------------------
-
-
-def same(wanted: Slice, stored: Slice) -> bool:
-    """Whether the server has what is wanted, apart from what it adds itself."""
-    owners = [owner.get("uid") for owner in _part(stored, "metadata").get("ownerReferences") or ()]
-    return (
-        _plain(_part(wanted, "spec")) == _plain(_part(stored, "spec"))
-        and [owner["uid"] for owner in wanted["metadata"]["ownerReferences"]] == owners
-    )
-
-
-def keeps_taints(sent: Slice, answer: Slice) -> bool:
-    """Whether the server kept the taints that it was sent; it drops them without an error
-    where their feature gate is off."""
-    tainted = [one["name"] for one in sent["spec"]["devices"] if one.get("taints")]
-    kept = {one.get("name") for one in _devices_of(answer) if one.get("taints")}
-    return all(name in kept for name in tainted)
-
-
-def with_times(wanted: Slice, stored: Slice) -> Slice:
-    """The slice with the times at which the server first saw each taint: without them
-    tolerations for a while would begin anew with each change."""
-    times = {
-        (device.get("name"), taint.get("key"), taint.get("effect")): taint.get("timeAdded")
-        for device in _devices_of(stored)
-        for taint in device.get("taints") or ()
-    }
-    copy: dict[str, Any] = json.loads(json.dumps(wanted))
-    for device in copy["spec"]["devices"]:
-        for taint in device.get("taints", ()):
-            if since := times.get((device["name"], taint["key"], taint["effect"])):
-                taint["timeAdded"] = since
-    return copy
-
-
-def _plain(spec: Mapping[str, Any]) -> Any:
-    copy = json.loads(json.dumps(spec))
-    for device in copy.get("devices") or ():
-        for taint in device.get("taints") or ():
-            taint.pop("timeAdded", None)
-    if not copy.get("devices"):
-        copy.pop("devices", None)
-    return copy
-
-
-def _devices_of(slice_: Slice) -> Sequence[Mapping[str, Any]]:
-    found = _part(slice_, "spec").get("devices")
-    return found if isinstance(found, list) else []
-
-
-def _part(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = value.get(key)
-    return found if isinstance(found, dict) else {}

@@ -20,7 +20,8 @@ from ..kubernetes.rate_limiter import TokenBucket
 from ..kubernetes.responses import Object
 from ..runtime.watchable import Watchable, set_within, waking
 from .names import DRIVER
-from .pool import Node, Offer, Slice, build_slice, keeps_taints, same, slice_name, with_times
+from .pool import Node, Offer, Slice, build_slices, slice_name
+from .stored import changes, devices_of, keeps_taints, name_of, tainted
 
 log = logging.getLogger(__name__)
 
@@ -119,46 +120,46 @@ class Publisher:
             return
         if slice_name(self._context.node) not in self._stored:
             self._owner = None  # the Node may be another one, and only its own slices stay
-        wanted = await self._wanted()
-        name = str(wanted["metadata"]["name"])
-        await self._delete(tuple(other for other in self._stored if other != name))
-        stored = self._stored.get(name)
-        if stored is None or not same(wanted, stored):
+        todo = changes(await self._wanted(), self._stored)
+        await self._delete(todo.obsolete)
+        if todo.writes:
             now = asyncio.get_running_loop().time()
-            if stored is not None and not self._bucket.take(now):
+            if not todo.missing and not self._bucket.take(now):
                 self._pause = self._bucket.wait(now)
                 return
-            await self._apply(wanted, stored)
+            await self._write(todo.writes)
         self._show(published=True)
 
-    async def _wanted(self) -> Slice:
+    async def _wanted(self) -> tuple[Slice, ...]:
         if self._owner is None:
             node = await self._client.get_node()
             self._owner = Node(self._context.node, str((node.get("metadata") or {}).get("uid")))
         context, state = self._context, self._context.state.value
         chips = None if context.chips is None else context.chips(state)
         offer = Offer(state, context.held.value, chips, context.evict, self._taints)
-        return build_slice(offer, self._owner)
+        return build_slices(offer, self._owner)
 
-    async def _apply(self, wanted: Slice, stored: Object | None) -> None:
-        sent = with_times(wanted, stored or {})
-        answer = await self._client.apply_slice(sent)
-        self._reached.set()
-        self.stats.writes += 1
-        self.stats.last_success = asyncio.get_running_loop().time()
-        self._stored[str(wanted["metadata"]["name"])] = answer
-        devices = sent["spec"]["devices"]
-        tainted = [one["name"] for one in devices if one.get("taints")]
-        extra = {"devices": len(devices), "tainted": tainted}
+    async def _write(self, slices: tuple[Slice, ...]) -> None:
+        kept, unhealthy = True, []
+        for one in slices:
+            answer = await self._client.apply_slice(one)
+            self._reached.set()
+            self.stats.writes += 1
+            self.stats.last_success = asyncio.get_running_loop().time()
+            self._stored[name_of(one)] = answer
+            unhealthy += tainted(one)
+            kept = kept and keeps_taints(one, answer)
+        devices = sum(len(devices_of(one)) for one in slices)
+        extra = {"slices": len(slices), "devices": devices, "tainted": unhealthy}
         log.info("dra-published", extra=extra)
-        if not keeps_taints(sent, answer):
+        if not kept:
             self._taints = False
             if not self._dropped:
                 self._dropped = True
                 effect = "unhealthy devices are left out of the slice instead; no pod is evicted"
                 log.warning("dra-field-dropped", extra={"field": "taints", "effect": effect})
             self._wake.set()
-        elif tainted and self._dropped:
+        elif unhealthy and self._dropped:
             self._dropped = False
             log.info("dra-field-kept", extra={"field": "taints"})
 
@@ -185,7 +186,7 @@ class Publisher:
             try:
                 slices, version = await self._client.list_slices(DRIVER)
                 self._unavailable = False
-                self._stored = {_name(one): one for one in slices}
+                self._stored = {name_of(one): one for one in slices}
                 self._listed = True
                 self._wake.set()
                 async for kind, found in self._client.watch_slices(DRIVER, version, seconds):
@@ -205,7 +206,7 @@ class Publisher:
                 backoff.succeeded()
 
     def _take(self, kind: str, found: Object) -> None:
-        name = _name(found)
+        name = name_of(found)
         if kind == "DELETED":
             self._stored.pop(name, None)
         elif kind in ("ADDED", "MODIFIED"):
@@ -225,8 +226,3 @@ class Publisher:
     def _show(self, *, published: bool) -> None:
         if published != self.published.value:
             self.published.set(published)
-
-
-def _name(slice_: Object) -> str:
-    metadata = slice_.get("metadata")
-    return str(metadata.get("name")) if isinstance(metadata, dict) else ""
