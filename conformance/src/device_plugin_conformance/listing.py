@@ -90,10 +90,9 @@ async def list_stays_open(rig: Rig) -> Outcome:
     are unhealthy at once."""
     # A new plugin: one may register again when a stream of an earlier check ends. Not
     # `ready`: a stream that ends at once would never be seen to be open.
-    lists = rig.kubelet.lists.value
     await rig.begin()
     try:
-        await rig.until(lambda: rig.kubelet.lists.value > lists, "device list")
+        await rig.until(lambda: rig.kubelet.lists.value > 0, "device list")
     except (FailedError, ExitedError) as error:
         raise NotReadyError(str(error)) from error
     await rig.until_settled(rig.options.settle)

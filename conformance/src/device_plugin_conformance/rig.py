@@ -132,6 +132,7 @@ class Rig:
         self.kubelet.registrations.clear()
         self.kubelet.registered_at.clear()
         self.kubelet.dial_failures.clear()
+        self.kubelet.lists.set(0)
         self.kubelet.behaviour = behaviour
         if kubelet:
             await self.kubelet.start()
@@ -277,15 +278,16 @@ class Rig:
             raise FailedError(f"after {what}: {error}") from error
 
     async def _answers(self) -> None:
-        """Some register again whenever a stream ends, sooner or later: the kubelet dials
-        anew then, and what it began before may go unanswered."""
+        """Some register again whenever a stream ends, sooner or later, and close what they
+        served before: a call that met that is made again on what the kubelet has then."""
         while True:
             await self.until(lambda: self.registered, "ListAndWatch stream")
-            known = len(self.kubelet.registrations)
+            known = len(self.kubelet.registrations), self.endpoint()
             try:
                 await self.call(api.GET_OPTIONS, pb.Empty(), pb.DevicePluginOptions)
             except (StatusError, FailedError):
-                if len(self.kubelet.registrations) == known:
+                await self.until_quiet()
+                if self.registered and known == (len(self.kubelet.registrations), self.endpoint()):
                     raise
             else:
                 return
