@@ -130,7 +130,8 @@ def test_a_child_that_left_its_group_holds_nothing_of_ours(host: FakeHost, tmp_p
             with pytest.raises(CommandError, match="no end after"):  # the pipe is still open
                 await runner.run(command, 0.3)
             counts.append(len(os.listdir("/proc/self/fd")))
-        assert counts[-1] == counts[0]
+        # Fewer when the garbage of an earlier test is collected in between.
+        assert counts[-1] <= counts[0]
 
     try:
         asyncio.run(run())

@@ -91,6 +91,17 @@ def test_a_register_that_is_not_there_is_not_opened_again_each_time(tmp_path: Pa
     assert registers.read(Look()) == {tmp_path.name: Registers()}  # an event announces it
 
 
+def test_a_reader_that_nobody_has_any_more_leaves_no_file_open(host: FakeHost) -> None:
+    chips = host.s30(0x34)
+    registers = RegisterReader()
+    before = set(os.listdir("/proc/self/fd"))
+    registers.aim([str(host.sys / "bus/pci/devices" / chip) for chip in chips])
+    registers.read(Look())
+    assert set(os.listdir("/proc/self/fd")) - before
+    del registers
+    assert not set(os.listdir("/proc/self/fd")) - before
+
+
 def test_mx_smi_does_not_count_as_uninstalled(host: FakeHost) -> None:
     host.smi_table("0, 0:36:00.0, 1")
     with no_descriptors():

@@ -85,6 +85,10 @@ class RegisterReader:
             _close(files)
         self._open = {}
 
+    def __del__(self) -> None:
+        # Descriptors are numbers: nobody else closes them when the last user has gone.
+        self.close()
+
 
 def _registers(files: tuple[int, ...], *, skip: bool) -> Registers:
     config, fatal, power, runtime = files
