@@ -15,7 +15,7 @@ from moffett_device_plugin.hardware.device_nodes import NodeSettings
 from moffett_device_plugin.hardware.sysfs_hardware import SysfsHardware
 from moffett_device_plugin.hardware.types import BusScan
 from moffett_device_plugin.runtime.errors import ConfigurationError
-from moffett_device_plugin.settings.types import DEVICE_NODES
+from moffett_device_plugin.settings.types import DEVICE_GLOBS, DEVICE_NODES, OptionType
 from tests.support.fakehost import FakeHost
 
 CHIPS = ("0000:36:00.0", "0000:37:00.0", "0000:38:00.0")
@@ -269,3 +269,45 @@ def make_node(host: FakeHost, name: str) -> None:
         os.mknod(host.root / "dev" / name, 0o20600, os.makedev(major, minor))
     except PermissionError as error:
         pytest.skip(f"no mknod here: {error}")
+
+
+# -- patterns ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched"),
+    [
+        ("/dev/spu?", ["/dev/spu0", "/dev/spu1", "/dev/spu2"]),
+        ("/dev/spu[0-1]", ["/dev/spu0", "/dev/spu1"]),
+        ("/dev/spu[!0]", ["/dev/spu1", "/dev/spu2"]),
+        ("/dev/spu*", ["/dev/spu0", "/dev/spu1", "/dev/spu2"]),
+        ("/dev/*/ctl", ["/dev/spu/ctl"]),
+        ("/dev/s[p]u/c??", ["/dev/spu/ctl"]),
+    ],
+)
+def test_a_pattern_is_one_for_every_setting(
+    host: FakeHost, pattern: str, matched: list[str]
+) -> None:
+    bare(host, *CHIPS)
+    names = ("spu0", "spu1", "spu2", "spu/ctl")
+    virtual(host, *names, node_class="other")
+    as_control = scan(host, control=(pattern,))
+    assert [node.host_path for node in as_control.control_nodes] == matched
+    left = scan(host, control=("/dev/spu*", "/dev/*/*"), ignored=(pattern,)).control_nodes
+    given = scan(host, templates=(pattern,))
+    if len(matched) == len(CHIPS):
+        assert [node for _, (node,) in sorted(nodes(given).items())] == matched
+    assert [n.host_path for n in left] == sorted({f"/dev/{n}" for n in names} - set(matched))
+
+
+@pytest.mark.parametrize("option", [DEVICE_GLOBS, DEVICE_NODES])
+@pytest.mark.parametrize("pattern", ["/dev/spu[0-3", "/dev/../mem", "/dev//spu0", "/dev/."])
+def test_a_pattern_that_can_match_nothing_stops_the_start(option: OptionType, pattern: str) -> None:
+    with pytest.raises(ConfigurationError, match="correct it"):
+        option.parse("deviceNodes", pattern)
+
+
+def test_where_no_node_is_below_the_device_the_setting_is_named(host: FakeHost) -> None:
+    bare(host, *CHIPS)
+    virtual(host, "spu0", "spu1", "spu2", node_class="other")
+    assert all("deviceNodes" in message for message in messages(scan(host)).values())

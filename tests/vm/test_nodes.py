@@ -49,10 +49,6 @@ def test_nodes_of_nobody_are_not_handed_out(bus: Bus, tmp_path: Path) -> None:
         assert node.kubelet.healthy() == set()
 
 
-@pytest.mark.xfail(
-    reason="it is said that the driver has made no node, and not which setting helps",
-    raises=AssertionError,
-)
 def test_the_setting_for_nodes_of_nobody_is_named(bus: Bus) -> None:
     with bus.plugged_in(FEW, Driver(parent=False)):
         reasons = shown(bus.chips()[0])["reasons"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 
+from ..hardware.node_patterns import matches_any
 from ..resources.pools import Resource, build_pools
 from ..resources.selector import Selector
 from ..settings.options import OPTIONS, RENAMED_VARIABLES
@@ -37,7 +37,7 @@ def settings(context: Context) -> Findings:
             "matches no device node: it has no effect", "correct --control-device, or remove it", g
         )
         for g in context.hardware.control_devices
-        if not any(fnmatchcase(node.host_path, g) for node in context.state.snapshot.control_nodes)
+        if not any(matches_any(n.host_path, (g,)) for n in context.state.snapshot.control_nodes)
         and not context.simulated
     ]
     return findings

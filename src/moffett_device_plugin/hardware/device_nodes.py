@@ -14,9 +14,9 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 from ..runtime.resource_exhausted import is_resource_exhausted
+from .node_patterns import match_node, matches_any
 from .pci import is_passthrough, sysfs_bus_id
 from .sysfs import link_name, read_text
 from .types import DeviceNode, PciFunction
@@ -58,7 +58,7 @@ class CharacterDevices:
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """What is configured of device nodes, as globs of host paths.
+    """What is configured of device nodes, as patterns of host paths.
 
     `control`: every container gets these. `templates`: each gives every device one node;
     `{index}` in it stands for a number, by which the nodes are ordered (else by minor).
@@ -182,7 +182,7 @@ def map_nodes(
     module, `majors` those under which drivers registered their majors: a node without a
     parent is the SPU driver's when its class or its major has such a name."""
     own = {
-        bus_id: [node for node in nodes if not _matches(node.path, settings.ignored)]
+        bus_id: [node for node in nodes if not matches_any(node.path, settings.ignored)]
         for bus_id, nodes in own.items()
     }
     classes = {node.subsystem for nodes in own.values() for node in nodes if node.subsystem}
@@ -190,7 +190,7 @@ def map_nodes(
     shared = [
         node
         for node in _nodes_of(_of_names(devices.virtual, names, majors))
-        if not _matches(node.path, settings.ignored)
+        if not matches_any(node.path, settings.ignored)
     ]
     bound = [f for f in functions if f.driver is not None and not is_passthrough(f.driver)]
     if settings.templates:
@@ -216,7 +216,9 @@ def map_nodes(
     if settings.control:
         one_each = {n.path for group in alike if len(group) == len(bound) for n in group}
         for node in _nodes_of(devices.every):
-            if node.path not in taken | one_each and _matches(node.path, settings.control):
+            if node.path in taken | one_each or matches_any(node.path, settings.ignored):
+                continue
+            if matches_any(node.path, settings.control):
                 control[node.path] = node.node
     return NodeMap(
         {bus_id: _in_order(nodes) for bus_id, nodes in by_function.items()},
@@ -254,12 +256,10 @@ def _alike(nodes: Iterable[FoundNode]) -> dict[str, Sequence[FoundNode]]:
 
 def _by_template(nodes: Iterable[FoundNode], template: str) -> Sequence[FoundNode]:
     """In the order of the number that `{index}` stands for, else of their own numbers."""
-    parts = [re.escape(part).replace(r"\*", "[^/]*") for part in template.split("{index}")]
-    pattern = re.compile(r"(\d+)".join(parts), re.ASCII)
     found: dict[FoundNode, tuple[int, ...]] = {}
     for node in nodes:
-        if match := pattern.fullmatch(node.path):
-            found[node] = tuple(map(int, match.groups())) or node.number
+        if (numbers := match_node(template, node.path)) is not None:
+            found[node] = numbers or node.number
     return sorted(found, key=lambda node: found[node])
 
 
@@ -277,10 +277,6 @@ def _assign(
     if len(waiting) == len(free):
         assigned.update(zip(waiting, free, strict=True))
     return assigned
-
-
-def _matches(path: str, globs: Iterable[str]) -> bool:
-    return any(fnmatchcase(path, glob) for glob in globs)
 
 
 def read_majors(text: str | None) -> dict[int, str]:

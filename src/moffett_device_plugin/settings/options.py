@@ -109,14 +109,16 @@ HARDWARE_OPTIONS = (
     Option(
         "--control-device", "controlDevices", "", types.DEVICE_GLOBS,
         "device nodes for every container, beside those of its own devices (repeatable;"
-        " those of the driver's own class are found without it)",
+        " those of the driver's own class are found without it); * ? [0-3] [!0-3] are as in a"
+        " shell, and never stand for a /",
         "GLOB", repeatable=True,
     ),
     Option(
         "--device-node", "deviceNodes", "", types.DEVICE_NODES,
         "for a driver whose nodes have no parent device: a node of each device, as"
         " /dev/spu{index} (in the order of these numbers) or a glob (in the order of minor"
-        " numbers); !GLOB leaves nodes out (repeatable)", "TEMPLATE", repeatable=True,
+        " numbers; as in a shell, * and ? never stand for a /); !GLOB leaves nodes out"
+        " (repeatable)", "TEMPLATE", repeatable=True,
     ),
     Option(
         "--virtual-functions", "virtualFunctions", "false", types.SWITCH,

@@ -103,6 +103,7 @@ def _globs(key: str, text: str) -> tuple[str, ...]:
     for glob in globs:
         if not glob.startswith("/dev/"):
             raise ConfigurationError(key, glob, "use a pattern below /dev, such as /dev/spu-ctl*")
+        _check_pattern(key, glob, glob)
     return globs
 
 
@@ -113,7 +114,15 @@ def _device_nodes(key: str, text: str) -> tuple[str, ...]:
         if not name.startswith("/dev/") or re.search(r"[{}]", name.replace("{index}", "")):
             remedy = "use a node such as /dev/spu{index}, a glob such as /dev/spu-*, or !GLOB"
             raise ConfigurationError(key, item, remedy)
+        _check_pattern(key, item, name)
     return items
+
+
+def _check_pattern(key: str, text: str, pattern: str) -> None:
+    from ..hardware.node_patterns import error_of
+
+    if error := error_of(pattern):
+        raise ConfigurationError(key, text, f"correct it: {error}")
 
 
 def _cards(key: str, text: str) -> tuple[str, ...]:

@@ -91,8 +91,13 @@ def no_device_node(device: Device, context: Context) -> str | None:
     if function.nodes or is_passthrough(function.driver):
         return None
     unmatched = context.snapshot.unmatched_nodes
-    if not unmatched or function.driver is None:
-        return "it has no device node: the driver has made no character device for it"
+    if function.driver is None:
+        return "it has no device node: no driver is bound to it"
+    if not unmatched:
+        return (
+            f"it has no device node: {function.driver} has made no character device below it; if"
+            " the driver makes them without a parent device, set deviceNodes (--device-node)"
+        )
     shown = f"{unmatched[0]} to {unmatched[-1]}" if len(unmatched) > 1 else unmatched[0]
     return (
         f"nothing shows which device node is its own: {len(unmatched)} ({shown}) have no"
