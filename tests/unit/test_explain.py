@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from moffett_device_plugin.__main__ import main
@@ -22,6 +22,7 @@ from moffett_device_plugin.commands.explanation import (
     ChipState,
     Explanation,
     explain,
+    pods_to_end,
     runner_up,
     shortage,
 )
@@ -323,9 +324,38 @@ def test_a_shortage_names_what_is_free_and_who_would_have_to_end() -> None:
     ids = ids_of("2xS30")
     held = {ids[0]: ("ml/one",), ids[4]: ("ml/two",), ids[5]: ("ml/two",)}
     found = shortage(state, pool, 5, held)
-    assert (found.free_count, found.enough, found.fewest) == (3, True, ("ml/two",))
+    assert (found.free_count, found.enough, found.to_end) == (3, True, ("ml/two",))
     assert sum(found.free.values()) == 3
     assert not shortage(state, pool, 7, held).enough
+
+
+def test_a_device_is_free_when_the_last_pod_that_holds_it_has_ended() -> None:
+    """A card whose chips two pods have as chips."""
+    assert pods_to_end({"card-a": ("ml/one", "ml/two"), "card-b": ("ml/two",)}, 2) == (
+        "ml/one",
+        "ml/two",
+    )
+    assert pods_to_end({"card-a": ("ml/one", "ml/two"), "card-b": ("ml/two",)}, 1) == ("ml/two",)
+
+
+@given(
+    st.dictionaries(
+        st.integers(0, 7).map(str), st.sets(st.sampled_from("abcde"), min_size=1).map(sorted)
+    ),
+    st.integers(-1, 8),
+)
+def test_the_pods_to_end_are_sufficient_and_each_is_needed(
+    held: dict[str, list[str]], missing: int
+) -> None:
+    assume(missing <= len(held))
+
+    def freed(ended: Collection[str]) -> int:
+        return sum(set(who) <= set(ended) for who in held.values())
+
+    ended = pods_to_end(held, missing)
+    assert freed(ended) >= missing
+    for pod in ended:
+        assert freed(set(ended) - {pod}) < missing
 
 
 @pytest.mark.parametrize("size", [6, 7])

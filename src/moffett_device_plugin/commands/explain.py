@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from ..devices.monitor import Monitor
     from ..devices.state import NodeState
     from ..doctor.holders import Held as Kubelet
+    from ..resources.device_ids import DeviceIds
     from ..resources.pools import Resource, ResourcePool
-    from .explanation import Branch, Chip, Choice, Explanation, Shortage
+    from .explanation import Branch, Chip, Choice, Explanation, Held, Shortage
 
 #: `serve`'s own setting: in the plugin's pod, its variable says what the daemon does.
 _PLACEMENT = OPTIONS["--placement"]
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(values: Values, arguments: argparse.Namespace) -> int:
     """1 when the request cannot be met on this node."""
     from ..allocation.placement import PlacementError
+    from ..resources.device_ids import DeviceIds
     from .explanation import explain, shortage
 
     size = _size(arguments.size)
@@ -63,10 +65,7 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     if not (kubelet.known or arguments.available is not None or values["--simulate"]):
         print(f"pods are not known: {kubelet.why_not}", file=sys.stderr)
     pool = _pool(state, configured, kubelet, arguments.resource)
-    held = {
-        device_id: tuple(dict.fromkeys(f"{h.namespace}/{h.pod}" for h in holders))
-        for device_id, holders in kubelet.by_resource.get(pool.name, {}).items()
-    }
+    held = _held(pool, kubelet, DeviceIds(state.snapshot.devices))
     known = [device.id for device in pool.advertised()]
     available = _ids("--available", arguments.available, known)
     must_include = _ids("--must", arguments.must, known) or ()
@@ -119,6 +118,21 @@ def _pool(
         raise ConfigurationError("--resource", name, f"use one of {', '.join(named)}")
     pool = named[name] if name is not None else pools[0]
     return mark_conflicts(pool, kubelet.by_resource, DeviceIds(state.snapshot.devices))
+
+
+def _held(pool: ResourcePool, kubelet: Kubelet, device_ids: DeviceIds) -> Held:
+    """The pods of each advertised device: those that have it, or what is behind it in another
+    form, as a card whose chips are of another resource."""
+    everywhere = device_ids.holders(kubelet.by_resource)
+    own = kubelet.by_resource.get(pool.name, {})
+    held: dict[str, tuple[str, ...]] = {}
+    for device in pool.advertised():
+        who = [*own.get(device.id, ())]
+        if device.held:
+            who += [holder for i in device.device_ids for holder in everywhere.get(i, ())]
+        if who:
+            held[device.id] = tuple(dict.fromkeys(f"{one.namespace}/{one.pod}" for one in who))
+    return held
 
 
 def _size(text: str) -> int:
@@ -211,7 +225,7 @@ def describe_shortage(missing: Shortage) -> dict[str, Any]:
             for device_id, reasons in missing.unhealthy.items()
         },
         "held": dict(missing.held),
-        "pods_to_end": missing.fewest if missing.enough else None,
+        "pods_to_end": missing.to_end if missing.enough else None,
     }
 
 
@@ -254,7 +268,7 @@ def print_shortage(missing: Shortage) -> None:
     for device_id, pods in missing.held.items():
         lines.append(("held", f"{device_id}: {', '.join(pods)}"))
     if missing.enough:
-        lines.append(("remedy", f"there is room when {', '.join(missing.fewest)} end"))
+        lines.append(("remedy", f"there is room when {', '.join(missing.to_end)} end"))
     else:
         healthy = missing.free_count + len(missing.held)
         lines.append(("remedy", f"only {healthy} here are healthy: no pod that ends is enough"))

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from types import MappingProxyType
 from typing import Literal
 
@@ -339,8 +340,8 @@ def _leaves(
 class Shortage:
     """Why a node has no room for `size` of a resource. `free` counts healthy and free ones
     by card; `unhealthy` has the reasons of the others, and `held` the pods that hold the
-    healthy ones. When these pods end, `enough` says whether there is room; `fewest` are the
-    pods that hold most, as many of them as are needed."""
+    healthy ones. `enough` says whether there is room when all of these end; `to_end` are a few
+    of them that are sufficient, and none of which can be left out."""
 
     resource: str
     size: int
@@ -348,7 +349,7 @@ class Shortage:
     unhealthy: Mapping[str, tuple[Reason, ...]]
     held: Mapping[str, tuple[str, ...]]
     enough: bool
-    fewest: tuple[str, ...]
+    to_end: tuple[str, ...]
 
     @property
     def free_count(self) -> int:
@@ -371,10 +372,24 @@ def shortage(state: NodeState, pool: ResourcePool, size: int, held: Held) -> Sho
         else:
             free[cards[device.device_ids[0]]] += 1
     missing = size - sum(free.values())
-    holds = Counter(holder for holders in pods.values() for holder in holders)
-    fewest: list[str] = []
-    for pod, count in holds.most_common():
-        if missing > 0:
-            fewest.append(pod)
-            missing -= count
-    return Shortage(pool.name, size, free, unhealthy, pods, missing <= 0, tuple(fewest))
+    enough = missing <= len(pods)
+    to_end = pods_to_end(pods, missing) if enough else ()
+    return Shortage(pool.name, size, free, unhealthy, pods, enough, to_end)
+
+
+def pods_to_end(held: Held, missing: int) -> tuple[str, ...]:
+    """Pods that free at least `missing` devices when they end; a device is free when all
+    that hold it have ended. Those first that free most devices for each pod."""
+    holders = {device_id: frozenset(pods) for device_id, pods in held.items()}
+    ended: frozenset[str] = frozenset()
+
+    def freed(pods: frozenset[str]) -> int:
+        return sum(who <= pods for who in holders.values())
+
+    while freed(ended) < missing:
+        candidates = dict.fromkeys(who - ended for who in holders.values() if not who <= ended)
+        ended |= max(candidates, key=lambda pods: (freed(ended | pods) - freed(ended)) / len(pods))
+    for pod in sorted(ended, reverse=True):
+        if freed(ended - {pod}) >= missing:
+            ended -= {pod}
+    return tuple(pod for pod in dict.fromkeys(chain.from_iterable(held.values())) if pod in ended)
