@@ -18,6 +18,8 @@ from .deviceplugin.context import NodeLabels, PluginContext
 from .deviceplugin.kubelet_directory import KubeletDirectory
 from .deviceplugin.manager import PluginManager
 from .deviceplugin.registration import RegistrationTimeouts
+from .devices.cordon_file import CordonFile
+from .devices.cordons import Cordons
 from .devices.monitor import Monitor, PollIntervals
 from .hardware import Hardware
 from .hardware.factory import create_hardware
@@ -49,6 +51,7 @@ AT_START = frozenset(
         "cdi_version",
         "plugins_registry",
         "dra_evict",
+        "state_dir",
     }
 )
 POD_RESOURCES = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
@@ -85,6 +88,7 @@ class Daemon:
             intervals or PollIntervals(smi=settings.smi_interval),
             self.counters,
         )
+        self.cordons = Cordons(self.monitor, CordonFile(settings.state_dir), settings.cordon)
         self.directory = KubeletDirectory(settings.kubelet_dir)
         self.pod_resources_watcher = _pod_resources_watcher(settings, dra=dra)
         self.dra_resources: Watchable[tuple[Resource, ...]] = Watchable(settings.dra_resources)
@@ -114,6 +118,8 @@ class Daemon:
 
     async def run(self) -> None:
         """Runs until it is cancelled; no task of it is left behind."""
+        # Before anything is advertised: what must not be given out.
+        self.cordons.read()
         async with asyncio.TaskGroup() as tasks:
             if self.pod_resources_watcher is not None:
                 # Before anything is advertised: who holds what as something else.
@@ -123,6 +129,7 @@ class Daemon:
             tasks.create_task(self._follow_kubelet())
             tasks.create_task(self.plugin_manager.run())
             tasks.create_task(self.monitor.run())
+            tasks.create_task(self.cordons.run())
             context = IntegrationContext(
                 self.monitor,
                 self.plugin_manager,
@@ -202,6 +209,8 @@ class Daemon:
             set_up(settings.log.form, settings.log.level)
         if (settings.health, settings.smi_interval) != (before.health, before.smi_interval):
             self.monitor.change(settings.health, settings.smi_interval)
+        if settings.cordon != before.cordon:
+            self.cordons.configure(settings.cordon)
         if settings.advertised != before.advertised:
             self.plugin_manager.change_plugin_config(settings.advertised)
         if settings.dra_resources != before.dra_resources:

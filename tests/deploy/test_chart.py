@@ -19,6 +19,7 @@ DEFAULT_MOUNTS = {
     "/var/lib/kubelet/pod-resources": True,
     "/usr/local": True,
     "/run/moffett-device-plugin/telemetry": True,
+    "/var/lib/moffett-device-plugin": False,
 }
 POLICY = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
@@ -187,7 +188,10 @@ def test_a_feature_adds_its_own_paths_only(feature: str) -> None:
 def test_what_is_off_is_not_mounted() -> None:
     off = {"podResources": {"enabled": False}, "sola": {"mount": False}}
     made = rendered({**off, "telemetry": {"mode": "none"}})
-    assert made.host_paths == {"/var/lib/kubelet/device-plugins": False}
+    assert made.host_paths == {
+        "/var/lib/kubelet/device-plugins": False,
+        "/var/lib/moffett-device-plugin": False,
+    }
 
 
 def test_a_simulated_node_sees_nothing_of_the_host_but_the_kubelet() -> None:
@@ -526,8 +530,12 @@ def test_where_the_kubelet_of_a_platform_is(platform: str, root: str) -> None:
 @pytest.mark.parametrize("platform", ["talos", "bottlerocket", "gke"])
 def test_nothing_is_created_on_a_read_only_root(platform: str) -> None:
     made = rendered(PLATFORMS[platform])
-    types = {volume["hostPath"].get("type", "") for volume in made.pod["volumes"]}
-    assert types <= {"", "Directory"}
+    created = {
+        volume["hostPath"]["path"]
+        for volume in made.pod["volumes"]
+        if volume["hostPath"].get("type", "") not in ("", "Directory")
+    }
+    assert created == {"/var/lib/moffett-device-plugin"}  # /var/lib is writable on all of them
 
 
 def test_openshift_gets_what_it_asks_for() -> None:

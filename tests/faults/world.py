@@ -112,6 +112,7 @@ class World:
             "config": self.config,
             "host-root": self.machine.host.root,
             "kubelet-dir": self.kubelet_dir,
+            "state-dir": self.scratch / "state",
             "pod-resources-socket": self.scratch / "pods.sock",
             "mx-smi-interval": SMI_INTERVAL,
             "mx-smi-timeout": SMI_TIMEOUT,

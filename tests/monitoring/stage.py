@@ -89,6 +89,7 @@ class Stage:
             log=LogSettings(),
             health=HealthPolicy(recovery_seconds=1.0),
             kubelet_dir=kubelet_dir,
+            state_dir=directory / "state",
             smi_interval=0.5,
             pod_resources=directory / "pods.sock",
             integrations=IntegrationSettings(metrics=Address("127.0.0.1", port)),

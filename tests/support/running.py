@@ -52,6 +52,7 @@ def settings_for(directory: Path) -> ServeSettings:
         log=LogSettings(),
         health=HealthPolicy(recovery_seconds=0.2),
         kubelet_dir=directory,
+        state_dir=directory.with_name(f"{directory.name}-state"),
         smi_interval=0.2,
     )
 

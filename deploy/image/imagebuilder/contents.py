@@ -104,4 +104,5 @@ ETC = {
 }
 
 # Empty directories that a container's engine mounts on or a program expects.
-FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "var/lib/kubelet/device-plugins")
+FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "var/lib/kubelet/device-plugins",
+           "var/lib/moffett-device-plugin")  # fmt: skip

@@ -73,6 +73,10 @@ class PoolAllocator:
 
     def allocate(self, ids: Sequence[str]) -> AllocateResult:
         """Raises RefusalError."""
+        return self.allocate_by(self._state.value, ids)
+
+    def allocate_by(self, state: NodeState, ids: Sequence[str]) -> AllocateResult:
+        """As `allocate`, with the health that `state` has. Raises RefusalError."""
         name = self._prepared().name
         self._check_limit(len(ids), RefusalError)
         self._check_known(ids, UnknownDeviceError)
@@ -84,7 +88,12 @@ class PoolAllocator:
         device_list_strategy = self._device_list_strategy()
         sola = self._sola() if device_list_strategy.inject_sola else ()
         return build_allocate_result(
-            tuple(devices), self._state.value, self._known, device_list_strategy, sola, name
+            tuple(devices),
+            state,
+            self._known,
+            device_list_strategy,
+            sola,
+            name,
         )
 
     # -- what the answers are made from -------------------------------------------

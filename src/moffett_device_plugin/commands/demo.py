@@ -98,6 +98,7 @@ class _Demo:
             log=LogSettings(),
             health=HealthPolicy(recovery_seconds=RECOVERY_SECONDS),
             kubelet_dir=folder / "device-plugins",
+            state_dir=folder / "state",
             smi_interval=0.5,
         )
         self.daemon = Daemon(settings, self.node)

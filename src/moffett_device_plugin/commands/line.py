@@ -56,6 +56,18 @@ COMMANDS = {
         "configuration.md",
         settings=False,  # those of its actions
     ),
+    "cordon": Command(
+        "take devices or cards out of service; pods that have one keep it",
+        "ID... [--reason TEXT] [options]",
+        ("cordon 0000:36:00.0 --reason 'memory errors'", "cordon card-0000:34:00.0"),
+        "health.md",
+    ),
+    "uncordon": Command(
+        "put cordoned devices or cards back into service",
+        "ID... [options]",
+        ("uncordon 0000:36:00.0", "uncordon all"),
+        "health.md",
+    ),
     "doctor": Command(
         "check the node from the bottom up",
         "[options]",

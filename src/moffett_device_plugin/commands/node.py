@@ -11,6 +11,7 @@ from ..runtime.errors import ConfigurationError
 from ..settings.options import Values
 
 if TYPE_CHECKING:
+    from ..devices.cordons import Cordons
     from ..devices.monitor import Monitor, PollIntervals
     from ..devices.state import NodeState
 
@@ -54,7 +55,19 @@ def monitor_of(values: Values, intervals: PollIntervals | None = None) -> Monito
 
     hardware, policy = hardware_settings(values), health_policy(values)
     quiet()
-    return Monitor(create_hardware(hardware), policy, time.monotonic, intervals or PollIntervals())
+    monitor = Monitor(
+        create_hardware(hardware), policy, time.monotonic, intervals or PollIntervals()
+    )
+    cordons_of(values, monitor).read()
+    return monitor
+
+
+def cordons_of(values: Values, monitor: Monitor) -> Cordons:
+    """What keeps the monitor's cordons to those of the daemon."""
+    from ..devices.cordon_file import CordonFile
+    from ..devices.cordons import Cordons
+
+    return Cordons(monitor, CordonFile(values["--state-dir"]), values["--cordon"])
 
 
 async def look_once(monitor: Monitor) -> NodeState:

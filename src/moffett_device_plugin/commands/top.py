@@ -18,6 +18,7 @@ from .output import print_json
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..devices.cordons import Cordons
     from ..devices.monitor import Monitor
     from ..doctor.holders import Held
     from .top_view import Scene
@@ -47,12 +48,17 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
     values = node.effective(values, arguments)
     socket = socket_of(values)
     monitor = node.monitor_of(values, PollIntervals(smi=interval))
-    asyncio.run(_top(monitor, socket, arguments, interval))
+    cordons = node.cordons_of(values, monitor)
+    asyncio.run(_top(monitor, cordons, socket, arguments, interval))
     return 0
 
 
 async def _top(
-    monitor: Monitor, socket: Path | None, arguments: argparse.Namespace, interval: float
+    monitor: Monitor,
+    cordons: Cordons,
+    socket: Path | None,
+    arguments: argparse.Namespace,
+    interval: float,
 ) -> None:
     if arguments.once:
         await node.look_once(monitor)
@@ -66,6 +72,7 @@ async def _top(
         monitor, socket, arguments, interval
     )  # fmt: skip
     task = asyncio.ensure_future(work)
+    following = asyncio.ensure_future(cordons.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, task.cancel)
@@ -73,6 +80,8 @@ async def _top(
         await task
     except asyncio.CancelledError:
         pass
+    finally:
+        following.cancel()
 
 
 # -- one look, or one after the other -------------------------------------------------

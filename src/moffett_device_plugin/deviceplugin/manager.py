@@ -163,9 +163,10 @@ class _NodeAllocator(PoolAllocator):
         grants.add(self._spec.value.pool.name, device_ids)
 
     async def check(self, ids: Collection[str]) -> None:
-        """Scans the bus first. Raises RefusalError when they could not be given now."""
+        """Scans the bus first. Raises RefusalError when they could not be given now; a
+        container that has a cordoned device keeps it, and may start anew."""
         await self._context.monitor.rescan()
-        super().allocate(tuple(ids))
+        self.allocate_by(self._context.monitor.state.value.without_cordons(), tuple(ids))
 
 
 class PluginManager:

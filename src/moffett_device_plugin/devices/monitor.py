@@ -14,6 +14,7 @@ from ..hardware.reader import OverdueError, Reader
 from ..hardware.types import BusScan
 from ..runtime.counters import Counters
 from ..runtime.watchable import Watchable
+from .health.cordon import Cordon
 from .health.evaluate import HealthHistories, evaluate
 from .health.policy import HealthPolicy
 from .inventory import (
@@ -72,6 +73,7 @@ class Monitor:
         self.heartbeat: Callable[[str], object] = lambda loop: None  # called in each turn of a loop
         self._snapshot = Snapshot()  # as in `state`, with the newest ages
         self._histories: HealthHistories = {}
+        self._cordons: tuple[Cordon, ...] = ()
         self._transition_log = TransitionLog(clock)
         self._reader = Reader()
         self._looking = asyncio.Lock()
@@ -186,6 +188,12 @@ class Monitor:
         self._smi_due.set()
         self._publish(self._snapshot)
 
+    def cordon(self, cordons: tuple[Cordon, ...]) -> None:
+        """Takes these devices out of service from now on, and no others."""
+        if cordons != self._cordons:
+            self._cordons = cordons
+            self._publish(self._snapshot)
+
     async def ask_smi(self) -> None:
         """One run of mx-smi, whatever comes of it."""
         began_at = self._snapshot.scan
@@ -294,7 +302,7 @@ class Monitor:
         if settled:
             snapshot = freeze_cards(snapshot)
         self._snapshot = snapshot
-        evaluation = evaluate(snapshot, self._histories, self._policy, self._clock())
+        evaluation = evaluate(snapshot, self._histories, self._policy, self._clock(), self._cordons)
         self._histories = evaluation.histories
         times = [at for at in (evaluation.again_at, expires_at) if at is not None]
         again_at = min(times, default=None)

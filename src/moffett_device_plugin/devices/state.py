@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from .health.cordon import uncordoned
 from .health.reasons import HealthStatus
 from .inventory import Snapshot
 
@@ -24,3 +25,8 @@ class NodeState:
     def healthy(self, device_id: str) -> bool:
         health_status = self.health_statuses.get(device_id)
         return health_status is not None and health_status.healthy
+
+    def without_cordons(self) -> NodeState:
+        """As if no operator had taken a device out of service."""
+        statuses = {i: uncordoned(status) for i, status in self.health_statuses.items()}
+        return replace(self, health_statuses=statuses)

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 
+from ..devices.health.cordon import without_device
 from ..hardware.node_patterns import matches_any
 from ..resources.pools import Resource, build_pools
 from ..resources.selector import Selector
@@ -32,6 +33,13 @@ def settings(context: Context) -> Findings:
     if context.by_labels:
         text = "parts of the configuration file are for nodes with certain labels, which are not"
         findings.append(skip(f"{text} known here: what they set for resources is not checked"))
+    if context.cordon_error:
+        remedy = "correct the file, or remove it; the plugin's log says what is in force"
+        findings.append(fail(context.cordon_error, remedy))
+    findings += [
+        warn("is cordoned and is not on this node", "correct it, or `uncordon` it", cordon.target)
+        for cordon in without_device(context.devices, context.cordons)
+    ]
     findings += [
         warn(
             "matches no device node: it has no effect", "correct --control-device, or remove it", g

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..devices.health.cordon import Cordon
 from ..devices.health.policy import HealthPolicy
 from ..devices.inventory import Device
 from ..devices.state import NodeState
@@ -72,7 +73,8 @@ class Context:
     took. `wrong_settings` are the values of variables or the configuration file that are
     not valid; defaults are used in their place. `given` has every setting by its variable,
     and where it comes from. `by_labels`: parts of the file are for nodes with certain labels,
-    which are not known here. `dra`: devices are given out through DRA.
+    which are not known here. `dra`: devices are given out through DRA. `cordon` is what the
+    configuration takes out of service, `cordons` what is, `cordon_error` why that is not known.
     `arguments` are the doctor's own.
     """
 
@@ -85,6 +87,10 @@ class Context:
     cdi_dir: Path = Path("/var/run/cdi")
     dra: bool = False
     plugins_registry: Path = Path("/var/lib/kubelet/plugins_registry")
+    state_dir: Path = Path("/var/lib/moffett-device-plugin")
+    cordon: tuple[str, ...] = ()
+    cordons: tuple[Cordon, ...] = ()
+    cordon_error: str = ""
     state: NodeState = field(default_factory=NodeState)
     state_error: str | None = None
     smi_seconds: float = 0.0

@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ..devices.cordon_file import CordonFile, CordonFileError
+from ..devices.cordons import configured
 from ..devices.monitor import Monitor
 from ..hardware.factory import create_hardware
 from ..resources.device_list_strategy import DeviceListStrategy
@@ -50,6 +52,8 @@ def examine(
         cdi_dir=values["--cdi-dir"],
         dra=any(one.api == "dra" for one in configured),
         plugins_registry=values["--plugins-registry-dir"],
+        state_dir=values["--state-dir"],
+        cordon=values["--cordon"],
         environment=Environment(variables=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),
         wrong_settings=tuple(wrong),
@@ -111,6 +115,12 @@ def _examined(context: Context) -> Context:
     except OSError:  # a directory that may not be read: the check of the cards says so
         return context
     monitor = Monitor(hardware, context.policy, time.monotonic)
+    cordons, cordon_error = configured(context.cordon), ""
+    try:
+        cordons += CordonFile(context.state_dir).read()
+    except CordonFileError as failed:
+        cordon_error = str(failed)
+    monitor.cordon(cordons)
     error: str | None = None
     seconds = 0.0
     try:
@@ -130,5 +140,11 @@ def _examined(context: Context) -> Context:
     except TimeoutError:
         held = Held(why_not="timeout")
     return replace(
-        context, state=monitor.state.value, state_error=error, smi_seconds=seconds, held=held
+        context,
+        cordons=cordons,
+        cordon_error=cordon_error,
+        state=monitor.state.value,
+        state_error=error,
+        smi_seconds=seconds,
+        held=held,
     )

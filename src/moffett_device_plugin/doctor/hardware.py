@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..devices.cards import cards_of
+from ..devices.health import cordon
 from ..devices.health.evaluate import RECOVERING
 from ..devices.health.reasons import Severity
 from ..devices.health.rules import MINIMUM_SOLA, RULES
@@ -17,7 +18,10 @@ from .findings import Finding, Findings, count, fail, ok, skip, some, warn
 #: How many devices a card of a product has, where the vendor says so.
 DEVICES_OF_CARD = {"S30": 3}
 #: The remedy for each reason: the rule's own.
-REMEDIES = {rule.code: rule.remedy for rule in RULES} | {RECOVERING: "wait"}
+REMEDIES = {rule.code: rule.remedy for rule in RULES} | {
+    RECOVERING: "wait",
+    cordon.CORDONED: cordon.REMEDY,
+}
 #: What the health rules need of mx-smi, and what it is called.
 _NEEDED = {"temperature_celsius": "temperature", "ecc_uncorrected_volatile": "memory errors"}
 _SLOW = 2.0

@@ -5,25 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from ..runtime.counters import Counters
 from ..runtime.errors import ConfigurationError
-from ..runtime.inotify import ENTRIES, Inotify, Mask
+from ..runtime.file_changes import GATHER, file_changes
 from .load import Configuration, parse_configuration, read_text
 from .options import Values
 from .sections import NodeFacts
 from .settings import ServeSettings
 
 log = logging.getLogger(__name__)
-
-#: Seconds between reads of the file without an event: for file systems and mounts
-#: that report none.
-READ_PERIOD = 30.0
-#: Seconds in which several events are taken as one: a ConfigMap changes by a few.
-GATHER = 0.05
 
 
 class ConfigFile:
@@ -43,7 +36,7 @@ class ConfigFile:
 
     async def changes(self) -> AsyncGenerator[ServeSettings, None]:
         """Yields the settings whenever others are in force: never those of an invalid file."""
-        async for _ in _events(self._path):
+        async for _ in file_changes(self._path):
             if await self._look():
                 yield self.settings
 
@@ -117,42 +110,3 @@ class ConfigFile:
         self.counters.reload_last_ok = False
         effect = "the settings before it stay in force"
         log.error("configuration-refused", extra={"why": why, "effect": effect})
-
-
-async def _events(path: Path) -> AsyncGenerator[None, None]:
-    """Yields whenever the file may have changed, and every READ_PERIOD."""
-    try:
-        inotify = Inotify()
-    except OSError:
-        while True:
-            await asyncio.sleep(READ_PERIOD)
-            yield
-    loop = asyncio.get_running_loop()
-    changed = asyncio.Event()
-    changed.set()  # for a change before the watch began
-
-    def drain() -> None:
-        if any(True for _ in inotify.read()):
-            changed.set()
-
-    loop.add_reader(inotify.fd, drain)
-    try:
-        while True:
-            # A ConfigMap's file is a link through a link that is replaced: the real
-            # file's directory is another one after each change.
-            for folder in _folders_of(path):
-                with suppress(OSError):
-                    inotify.watch(folder, ENTRIES | Mask.CLOSE_WRITE | Mask.ONLYDIR)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(READ_PERIOD):
-                    await changed.wait()
-                await asyncio.sleep(GATHER)
-            changed.clear()
-            yield
-    finally:
-        loop.remove_reader(inotify.fd)
-        inotify.close()
-
-
-def _folders_of(path: Path) -> set[Path]:
-    return {path.parent, path.resolve().parent}

@@ -76,6 +76,8 @@ class ServeSettings:
     cdi_version: Literal["0.5.0", "0.6.0"] = "0.6.0"
     plugins_registry: Path = Path("/var/lib/kubelet/plugins_registry")
     dra_evict: frozenset[str] = frozenset()
+    cordon: tuple[str, ...] = ()
+    state_dir: Path = Path("/var/lib/moffett-device-plugin")
 
     @property
     def advertised(self) -> PluginConfig:
@@ -171,6 +173,8 @@ def serve_settings(values: Values) -> ServeSettings:
         cdi_version=values["--cdi-version"],
         plugins_registry=values["--plugins-registry-dir"],
         dra_evict=values["--dra-evict"],
+        cordon=values["--cordon"],
+        state_dir=values["--state-dir"],
     )
 
 

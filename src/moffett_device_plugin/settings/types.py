@@ -125,6 +125,16 @@ def _check_pattern(key: str, text: str, pattern: str) -> None:
         raise ConfigurationError(key, text, f"correct it: {error}")
 
 
+def _cordon_targets(key: str, text: str) -> tuple[str, ...]:
+    from ..devices.health.cordon import parse_targets
+
+    targets, wrong = parse_targets(text)
+    if wrong:
+        remedy = "use the ID of a device or card as `devices` prints it, such as 0000:36:00.0"
+        raise ConfigurationError(key, wrong[0], remedy)
+    return targets
+
+
 def _cards(key: str, text: str) -> tuple[str, ...]:
     from ..hardware.simulation import parse_spec
 
@@ -154,6 +164,14 @@ DEVICE_GLOBS = OptionType(
 _NODE_PATTERN = r"^!?/dev/[^{},\s]*({index}[^{},\s]*)*$"
 DEVICE_NODES = OptionType(
     _device_nodes, {"type": "array", "items": {"type": "string", "pattern": _NODE_PATTERN}}
+)
+_BUS_ID_PATTERN = "([0-9a-fA-F]{1,8}:)?[0-9a-fA-F]{1,2}:[01]?[0-9a-fA-F]\\.[0-7]"
+CORDON_TARGETS = OptionType(
+    _cordon_targets,
+    {
+        "type": "array",
+        "items": {"type": "string", "pattern": f"^(all|(card-)?{_BUS_ID_PATTERN})$"},
+    },
 )
 CARDS = OptionType(_cards, _TEXT)
 SWITCH = OptionType(

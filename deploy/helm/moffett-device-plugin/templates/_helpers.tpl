@@ -286,6 +286,7 @@ app.kubernetes.io/component: telemetry
   (list "SPU_PRE_START_CHECK" .Values.preStartCheck)
   (list "SPU_CONTROL_DEVICE" (join "," .Values.controlDevices))
   (list "SPU_HEALTH" (join "," $rules))
+  (list "SPU_CORDON" (join "," .Values.cordon))
   (list "SPU_RECOVERY_SECONDS" .Values.health.recoverySeconds)
   (list "SPU_MX_SMI" .Values.mxSmi.command)
   (list "SPU_MX_SMI_INTERVAL" .Values.mxSmi.intervalSeconds)
@@ -354,6 +355,13 @@ app.kubernetes.io/component: telemetry
   readOnly: true
   hostPath: {path: /usr/local, type: DirectoryOrCreate}
 {{- end }}
+- name: state
+  mountPath: /var/lib/moffett-device-plugin
+  {{- if .Values.simulate }}
+  emptyDir: {}
+  {{- else }}
+  hostPath: {path: {{ .Values.stateDir }}, type: DirectoryOrCreate}
+  {{- end }}
 {{- if include "spu.usesCdi" . }}
 - name: cdi
   mountPath: /var/run/cdi

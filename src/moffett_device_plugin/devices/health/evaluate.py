@@ -7,10 +7,11 @@ scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..inventory import Device, Snapshot
+from .cordon import Cordon, cordoned
 from .policy import HealthPolicy
 from .reasons import HealthStatus, Reason, Severity
 from .rules import AER_SECONDS, RULES, Context
@@ -44,9 +45,14 @@ class Evaluation:
 
 
 def evaluate(
-    snapshot: Snapshot, histories: HealthHistories, policy: HealthPolicy, now: float
+    snapshot: Snapshot,
+    histories: HealthHistories,
+    policy: HealthPolicy,
+    now: float,
+    cordons: Iterable[Cordon] = (),
 ) -> Evaluation:
     """`now` is in seconds of a clock that never goes back."""
+    by_operator = cordoned(snapshot.devices, cordons)
     health_statuses: dict[str, HealthStatus] = {}
     next_histories: dict[str, HealthHistory] = {}
     deadlines: list[float] = []
@@ -67,7 +73,10 @@ def evaluate(
         if device.fatal_at is not None and device.fatal_at + AER_SECONDS > now:
             deadlines.append(device.fatal_at + AER_SECONDS)
         next_histories[device.id] = history
-        health_statuses[device.id] = HealthStatus(not history.unhealthy, reasons)
+        healthy = not history.unhealthy
+        if cordon := by_operator.get(device.id):
+            healthy, reasons = False, (cordon, *reasons)
+        health_statuses[device.id] = HealthStatus(healthy, reasons)
     return Evaluation(health_statuses, next_histories, min(deadlines, default=None))
 
 

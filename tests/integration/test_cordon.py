@@ -1,0 +1,89 @@
+"""An operator takes devices out of service while the plugin runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moffett_device_plugin.devices.cordon_file import CordonFile
+from moffett_device_plugin.resources.plugin_config import PluginConfig, PluginOptions
+from moffett_device_plugin.settings.settings import ServeSettings
+from tests.integration.test_delivery import pre_start
+from tests.support.running import RESOURCE, on_a_loop, running, settings_for, simulated
+from tests.support.values import ids_of
+
+IDS = ids_of("2xS30")
+CARD = "card-0000:34:00.0"
+
+
+def settings_with(directory: Path, *targets: str) -> ServeSettings:
+    return replace(settings_for(directory), cordon=targets)
+
+
+def file_of(directory: Path) -> CordonFile:
+    return CordonFile(settings_for(directory).state_dir)
+
+
+@on_a_loop
+async def test_the_kubelet_does_not_count_what_is_cordoned_and_pods_keep_it(
+    short_dir: Path,
+) -> None:
+    async with running(short_dir) as it:
+        options = PluginConfig(options=PluginOptions(pre_start=True))
+        it.start_plugin(simulated(), plugin_config=options)
+        await it.allocatable(6)
+        pod = await it.kubelet.admit("a", RESOURCE, 1)
+        file_of(short_dir).add(pod.device_ids[0], "memory errors")
+        await it.allocatable(5)
+        await pre_start(it, pod)  # its container may start anew
+        file_of(short_dir).add(CARD, "")
+        await it.allocatable(3)
+        file_of(short_dir).remove(CARD)
+        await it.allocatable(5)
+        file_of(short_dir).remove(pod.device_ids[0])
+        await it.allocatable(6)
+
+
+@on_a_loop
+async def test_a_cordon_is_there_before_the_first_list(short_dir: Path) -> None:
+    file_of(short_dir).add(CARD, "")
+    async with running(short_dir) as it:
+        daemon = it.start_plugin(simulated())
+        await it.allocatable(3)
+        daemon.apply(settings_with(short_dir, IDS[3]))
+        await it.allocatable(2)
+        daemon.apply(settings_with(short_dir))
+        await it.allocatable(3)
+
+
+@on_a_loop
+async def test_while_the_file_is_damaged_its_cordons_stay(
+    short_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = file_of(short_dir)
+    file.add(CARD, "")
+    async with running(short_dir) as it:
+        daemon = it.start_plugin(simulated())
+        await it.allocatable(3)
+        good = file.path.read_text()
+        file.path.write_text("{")
+        daemon.cordons.read()
+        assert "cordons-not-read" in caplog.text
+        await it.allocatable(3)
+        file.path.write_text(good.replace(CARD, IDS[0]))
+        await it.allocatable(5)
+
+
+@on_a_loop
+async def test_nothing_is_offered_while_what_is_cordoned_was_never_known(short_dir: Path) -> None:
+    file = file_of(short_dir)
+    file.folder.mkdir()
+    file.path.write_text("{")
+    async with running(short_dir) as it:
+        it.start_plugin(simulated())
+        await it.until(lambda: it.kubelet.capacity(RESOURCE) == 6)
+        await it.allocatable(0)
+        file.path.unlink()
+        await it.allocatable(6)
