@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from cluster.cluster import Cluster
@@ -80,4 +81,25 @@ def test_a_removed_chip_comes_back(cluster: Cluster, healthy: Plugin) -> None:
         seconds=30,
     )
     healthy.simulate("restore", chip)
+    wait_for_count(cluster, 6)
+
+
+def test_a_cordoned_chip_is_not_offered_and_its_pod_stays(
+    cluster: Cluster, healthy: Plugin, start_pod: StartPod, measured: Callable[[str], None]
+) -> None:
+    chip = assigned(cluster, start_pod("holder", 1)).ids[0]
+    holder = container_identity(cluster, "holder")
+    began = time.monotonic()
+    healthy.run("cordon", chip, "--reason", "memory errors")
+    wait_for_count(cluster, 5, capacity=6)
+    measured(f"from `cordon` to the node's count, kubectl exec included: "
+             f"{time.monotonic() - began:.2f} s")  # fmt: skip
+    (reason,) = healthy.devices()[chip]["reasons"]
+    assert (reason["code"], reason["message"]) == (
+        "cordoned",
+        "by the command cordon: memory errors",
+    )
+    assert chip not in assigned(cluster, start_pod("others", 4)).ids
+    assert container_identity(cluster, "holder") == holder
+    healthy.run("uncordon", chip)
     wait_for_count(cluster, 6)
