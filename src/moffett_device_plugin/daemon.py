@@ -20,6 +20,7 @@ from .deviceplugin.manager import PluginManager
 from .deviceplugin.registration import RegistrationTimeouts
 from .devices.cordon_file import CordonFile
 from .devices.cordons import Cordons
+from .devices.fault_record import FaultFile, FaultRecorder
 from .devices.monitor import Monitor, PollIntervals
 from .hardware import Hardware
 from .hardware.factory import create_hardware
@@ -89,6 +90,7 @@ class Daemon:
             self.counters,
         )
         self.cordons = Cordons(self.monitor, CordonFile(settings.state_dir), settings.cordon)
+        self.fault_recorder = FaultRecorder(self.monitor, FaultFile(settings.state_dir))
         self.directory = KubeletDirectory(settings.kubelet_dir)
         self.pod_resources_watcher = _pod_resources_watcher(settings, dra=dra)
         self.dra_resources: Watchable[tuple[Resource, ...]] = Watchable(settings.dra_resources)
@@ -120,6 +122,7 @@ class Daemon:
         """Runs until it is cancelled; no task of it is left behind."""
         # Before anything is advertised: what must not be given out.
         self.cordons.read()
+        self.fault_recorder.restore()
         async with asyncio.TaskGroup() as tasks:
             if self.pod_resources_watcher is not None:
                 # Before anything is advertised: who holds what as something else.
@@ -130,6 +133,7 @@ class Daemon:
             tasks.create_task(self.plugin_manager.run())
             tasks.create_task(self.monitor.run())
             tasks.create_task(self.cordons.run())
+            tasks.create_task(self.fault_recorder.run())
             context = IntegrationContext(
                 self.monitor,
                 self.plugin_manager,

@@ -100,7 +100,9 @@ def test_it_can_write_the_kubelets_directory_and_nothing_else(
     }
     assert writable == {
         "/var/lib/kubelet/device-plugins",
-        "/run/moffett-device-plugin",  # the simulation's own, in memory of the pod
+        # The simulation's own, and its cordons: on a simulated node a directory of the pod's.
+        "/run/moffett-device-plugin",
+        "/var/lib/moffett-device-plugin",
         # Files that every container has, made by the kubelet and the runtime.
         *({"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"} & writable),
     }
@@ -431,11 +433,11 @@ def test_pod_security_finds_host_paths_and_root_and_nothing_else(cluster: Cluste
     try:
         assert complaints(cluster, "privileged") == []
         assert complaints(cluster, "baseline") == [
-            'hostPath volumes (volumes "device-plugins", "pod-resources", "usr-local")'
+            'hostPath volumes (volumes "device-plugins", "pod-resources", "usr-local", "state")'
         ]
         assert complaints(cluster, "restricted") == [
-            'restricted volume types (volumes "device-plugins", "pod-resources", "usr-local"'
-            ' use restricted volume type "hostPath")',
+            'restricted volume types (volumes "device-plugins", "pod-resources", "usr-local",'
+            ' "state" use restricted volume type "hostPath")',
             'runAsNonRoot != true (pod or container "device-plugin" must set'
             " securityContext.runAsNonRoot=true)",
             'runAsUser=0 (container "device-plugin" must not set runAsUser=0)',

@@ -117,6 +117,7 @@ class World:
             "mx-smi-interval": SMI_INTERVAL,
             "mx-smi-timeout": SMI_TIMEOUT,
             "recovery-seconds": RECOVERY,
+            "flapping-seconds": "none",
             "cdi-dir": self.cdi_dir,
             "labels": "nfd",
             "nfd-file": self.nfd_file,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from moffett_device_plugin.devices.cordon_file import CordonFile
+from moffett_device_plugin.devices.fault_record import FaultFile
+from moffett_device_plugin.devices.health.policy import HealthPolicy
+from moffett_device_plugin.hardware.simulation import Faults
 from moffett_device_plugin.resources.plugin_config import PluginConfig, PluginOptions
+from moffett_device_plugin.runtime.file_changes import file_changes
 from moffett_device_plugin.settings.settings import ServeSettings
 from tests.integration.test_delivery import pre_start
-from tests.support.running import RESOURCE, on_a_loop, running, settings_for, simulated
+from tests.support.running import RESOURCE, on_a_loop, running, settings_for, simulated, until
 from tests.support.values import ids_of
 
 IDS = ids_of("2xS30")
@@ -86,4 +91,38 @@ async def test_nothing_is_offered_while_what_is_cordoned_was_never_known(short_d
         await it.until(lambda: it.kubelet.capacity(RESOURCE) == 6)
         await it.allocatable(0)
         file.path.unlink()
+        await it.allocatable(6)
+
+
+# -- a device that flaps ----------------------------------------------------------------
+
+
+@on_a_loop
+async def test_a_flapping_device_stays_out_over_a_restart_until_it_is_uncordoned(
+    short_dir: Path,
+) -> None:
+    health = HealthPolicy(recovery_seconds=0.05, flapping_seconds=(3600.0,))
+    faults = FaultFile(settings_for(short_dir).state_dir)
+    async with running(short_dir) as it:
+        node = simulated()
+        daemon = it.start_plugin(node, health=health)
+        await it.allocatable(6)
+        for count in (6, 5):  # after the first fault, and not after the second
+            node.set(node.faults.with_fault(IDS[0], "config"))
+            await it.allocatable(5)
+            node.set(Faults())
+            await it.allocatable(count)
+        await until(
+            daemon.monitor.state,
+            lambda: daemon.monitor.state.value.health_statuses[IDS[0]].codes == {"flapping"},
+        )
+        async for _ in file_changes(faults.path):
+            (record,) = faults.read(0.0, time.time())
+            if record.faults.count == 2 and record.since is not None:
+                break
+        await it.stop_plugin(daemon)
+        daemon = it.start_plugin(node, health=health)
+        await it.allocatable(5)
+        assert daemon.monitor.state.value.health_statuses[IDS[0]].codes == {"flapping"}
+        assert faults.forget([IDS[0]])
         await it.allocatable(6)

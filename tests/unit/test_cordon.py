@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.__main__ import main
-from moffett_device_plugin.devices.cordon_file import CordonFile, CordonFileError
+from moffett_device_plugin.devices.cordon_file import CordonFile
 from moffett_device_plugin.devices.health.cordon import Cordon, parse_target, without_device
 from moffett_device_plugin.devices.health.evaluate import Evaluation, evaluate
 from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.state import NodeState
+from moffett_device_plugin.runtime.state_file import StateFileError
 from tests.support.values import ids_of, state_of
 
 NODE = ("--simulate", "2xS30")
@@ -106,9 +107,9 @@ def test_the_file_keeps_what_was_cordoned(tmp_path: Path) -> None:
 def test_a_file_that_is_not_understood_is_an_error(tmp_path: Path, text: str) -> None:
     file = CordonFile(tmp_path)
     file.path.write_text(text)
-    with pytest.raises(CordonFileError, match=r"cordons\.json"):
+    with pytest.raises(StateFileError, match=r"cordons\.json"):
         file.read()
-    with pytest.raises(CordonFileError):
+    with pytest.raises(StateFileError):
         file.add(IDS[0], "")
     assert file.path.read_text() == text
 

@@ -10,6 +10,7 @@ import pytest
 
 from moffett_device_plugin.devices.health.cordon import CORDONED
 from moffett_device_plugin.devices.health.evaluate import RECOVERING
+from moffett_device_plugin.devices.health.flapping import FLAPPING
 from moffett_device_plugin.devices.health.rules import RULES
 from moffett_device_plugin.doctor.checks import ALL_CHECKS
 from moffett_device_plugin.doctor.hardware import REMEDIES
@@ -61,7 +62,7 @@ def test_every_check_is_described() -> None:
 
 
 def test_every_reason_has_a_remedy() -> None:
-    assert {rule.code for rule in RULES} | {RECOVERING, CORDONED} == set(REMEDIES)
+    assert {rule.code for rule in RULES} | {RECOVERING, CORDONED, FLAPPING} == set(REMEDIES)
 
 
 @pytest.mark.parametrize("page", ["doctor.md", "troubleshooting.md"])

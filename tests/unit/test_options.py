@@ -41,6 +41,7 @@ LEGAL = {
     "--monitoring-units": ["0", "100", ""],
     "--monitoring-resource-name": ["example.com/monitoring"],
     "--health": ["", *(f"{rule.code}=off" for rule in RULES), "over-temperature=95/85"],
+    "--flapping-seconds": ["none", "60", "1,2.5,86400"],
     "--cordon": ["0000:99:00.0,card-98:00.0", ""],
     "--state-dir": ["{tmp}", "/no/such"],
     "--recovery-seconds": ["0", "3600"],

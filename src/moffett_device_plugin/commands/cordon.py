@@ -12,6 +12,8 @@ from ..settings.options import Values
 from . import node
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..devices.cordon_file import CordonFile
     from ..devices.state import NodeState
 
@@ -65,7 +67,7 @@ def targets_of(texts: list[str]) -> list[str]:
 
 def change(file: CordonFile, cordons: list[tuple[str, str | None]]) -> list[str]:
     """Adds cordons; those whose reason is None are removed. Returns what was not there."""
-    from ..devices.cordon_file import CordonFileError
+    from ..runtime.state_file import StateFileError
 
     missing: list[str] = []
     try:
@@ -74,7 +76,7 @@ def change(file: CordonFile, cordons: list[tuple[str, str | None]]) -> list[str]
                 file.add(target, reason)
             elif not file.remove(target):
                 missing.append(target)
-    except CordonFileError as error:
+    except StateFileError as error:
         remedy = "correct the file, or remove it and cordon again"
         raise ConfigurationError("--state-dir", str(error), remedy) from error
     except OSError as error:
@@ -86,13 +88,33 @@ def change(file: CordonFile, cordons: list[tuple[str, str | None]]) -> list[str]
     return missing
 
 
+def forget_faults(folder: Path, state: NodeState, target: str) -> bool:
+    """Whether devices of `target` had faults that were counted: they are forgotten."""
+    from ..devices.fault_record import FaultFile
+    from ..devices.health.cordon import ALL
+    from ..runtime.state_file import StateFileError
+
+    try:
+        return FaultFile(folder).forget(None if target == ALL else [*_ids(state, target), target])
+    except (OSError, StateFileError) as error:
+        _warn(f"the faults of {target} are not forgotten: {error}")
+        return False
+
+
+def _ids(state: NodeState, target: str) -> set[str]:
+    from ..devices.cards import cards_of
+    from ..devices.health.cordon import ALL
+
+    devices = state.snapshot.devices
+    ids = {device.id for device in devices if target in (device.id, ALL)}
+    return ids | {d.id for c in cards_of(devices) if c.id == target for d in c.devices}
+
+
 def still_cordoned(state: NodeState, target: str) -> list[str]:
     """Why devices of `target` are out of service still, each as one text."""
-    from ..devices.cards import cards_of
-    from ..devices.health.cordon import ALL, CORDONED
+    from ..devices.health.cordon import CORDONED
 
-    ids = {d.id for d in state.snapshot.devices if target in (d.id, ALL)}
-    ids |= {d.id for c in cards_of(state.snapshot.devices) if c.id == target for d in c.devices}
+    ids = _ids(state, target)
     return [
         f"{device_id} is cordoned {reason.message}"
         for device_id in sorted(ids)

@@ -48,6 +48,7 @@ def effective(values: Values, arguments: argparse.Namespace) -> Values:
 
 def monitor_of(values: Values, intervals: PollIntervals | None = None) -> Monitor:
     """Raises ConfigurationError. Its log is not shown: the command prints what it says."""
+    from ..devices.fault_record import FaultFile, FaultRecorder
     from ..devices.monitor import Monitor, PollIntervals
     from ..hardware.factory import create_hardware
     from ..runtime.log import quiet
@@ -59,6 +60,7 @@ def monitor_of(values: Values, intervals: PollIntervals | None = None) -> Monito
         create_hardware(hardware), policy, time.monotonic, intervals or PollIntervals()
     )
     cordons_of(values, monitor).read()
+    FaultRecorder(monitor, FaultFile(values["--state-dir"])).restore()
     return monitor
 
 

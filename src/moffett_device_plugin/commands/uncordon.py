@@ -8,7 +8,7 @@ import sys
 
 from ..settings.options import Values
 from . import node
-from .cordon import add_targets, change, still_cordoned, targets_of
+from .cordon import add_targets, change, forget_faults, still_cordoned, targets_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,12 @@ def run(values: Values, arguments: argparse.Namespace) -> int:
 
     targets = targets_of(arguments.targets)
     values = node.effective(values, arguments)
-    missing = change(CordonFile(values["--state-dir"]), [(target, None) for target in targets])
+    folder = values["--state-dir"]
+    missing = change(CordonFile(folder), [(target, None) for target in targets])
     state = asyncio.run(node.look_once(node.monitor_of(values)))
+    for target in targets:
+        if forget_faults(folder, state, target) and target in missing:
+            missing.remove(target)
     code = 0
     for target in targets:
         still = still_cordoned(state, target)

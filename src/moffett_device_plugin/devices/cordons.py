@@ -7,7 +7,8 @@ import logging
 from collections.abc import Sequence
 
 from ..runtime.file_changes import file_changes
-from .cordon_file import CordonFile, CordonFileError
+from ..runtime.state_file import StateFileError
+from .cordon_file import CordonFile
 from .health.cordon import ALL, Cordon
 from .monitor import Monitor
 
@@ -41,7 +42,7 @@ class Cordons:
         try:
             self._of_file = self._file.read()
             error = ""
-        except CordonFileError as failed:
+        except StateFileError as failed:
             error = str(failed)
             if self._of_file is None or self._of_file == _unknown(self._error):
                 self._of_file = _unknown(error)

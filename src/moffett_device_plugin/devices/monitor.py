@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,8 @@ from ..hardware.types import BusScan
 from ..runtime.counters import Counters
 from ..runtime.watchable import Watchable
 from .health.cordon import Cordon
-from .health.evaluate import HealthHistories, evaluate
+from .health.evaluate import HealthHistories, evaluate, history_of, record_of_history
+from .health.flapping import NO_FAULTS, Record
 from .health.policy import HealthPolicy
 from .inventory import (
     Snapshot,
@@ -68,6 +70,8 @@ class Monitor:
         self._hardware = hardware
         self._policy = policy
         self._clock = clock
+        #: The Unix time at which the clock was 0, as it was at the start.
+        self.epoch = time.time() - clock()
         self._intervals = intervals
         self._counters = counters or Counters()
         self.heartbeat: Callable[[str], object] = lambda loop: None  # called in each turn of a loop
@@ -194,6 +198,31 @@ class Monitor:
             self._cordons = cordons
             self._publish(self._snapshot)
 
+    @property
+    def now(self) -> float:
+        return self._clock()
+
+    def restore(self, records: Iterable[Record]) -> None:
+        """The faults of an earlier run, before the first look."""
+        self._histories = {record.device: history_of(record) for record in records}
+
+    def fault_records(self) -> tuple[Record, ...]:
+        """What has to be kept of the devices that have failed, by device."""
+        return tuple(
+            record_of_history(device, history)
+            for device, history in sorted(self._histories.items())
+            if history.faults.count
+        )
+
+    def forget_faults(self, devices: Collection[str]) -> None:
+        """As if these devices had not failed before; one that is well is offered when it has
+        been well for as long as after a first fault."""
+        self._histories = {
+            device: replace(history, faults=NO_FAULTS) if device in devices else history
+            for device, history in self._histories.items()
+        }
+        self._publish(self._snapshot)
+
     async def ask_smi(self) -> None:
         """One run of mx-smi, whatever comes of it."""
         began_at = self._snapshot.scan
@@ -302,7 +331,9 @@ class Monitor:
         if settled:
             snapshot = freeze_cards(snapshot)
         self._snapshot = snapshot
-        evaluation = evaluate(snapshot, self._histories, self._policy, self._clock(), self._cordons)
+        evaluation = evaluate(
+            snapshot, self._histories, self._policy, self._clock(), self._cordons, self.epoch
+        )
         self._histories = evaluation.histories
         times = [at for at in (evaluation.again_at, expires_at) if at is not None]
         again_at = min(times, default=None)

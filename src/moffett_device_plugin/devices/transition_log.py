@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .health.reasons import HealthStatus, Severity
-from .health.rules import MINIMUM_SOLA, RULES
+from .health.rules import MINIMUM_SOLA, OF_NODE
 from .inventory import Device
 from .state import NodeState
 
@@ -23,7 +23,6 @@ LINES = 4
 WINDOW = 600.0
 #: The most devices of one card.
 CARD = 3
-_OF_NODE = frozenset(rule.code for rule in RULES if rule.of_node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ def _of_device(
     before = was.codes if was else frozenset()
     new = [reason for reason in now.reasons if reason.code not in before]
     for reason in new:
-        if reason.severity is Severity.WARNING and reason.code not in _OF_NODE:
+        if reason.severity is Severity.WARNING and reason.code not in OF_NODE:
             yield line(logging.WARNING, "device-warning", reason=reason.code, text=reason.message)
     causes = [reason for reason in new if reason.severity is Severity.UNHEALTHY]
     if not now.healthy and (causes or was is None or was.healthy):
@@ -139,7 +138,7 @@ def _of_device(
         yield line(logging.INFO, "device-healthy", after=sorted(before))
     for gone in was.reasons if was else ():
         ended = gone.severity is Severity.WARNING and gone.code not in now.codes
-        if ended and gone.code not in _OF_NODE:
+        if ended and gone.code not in OF_NODE:
             yield line(logging.INFO, "device-warning-over", reason=gone.code)
 
 

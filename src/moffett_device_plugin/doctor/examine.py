@@ -9,13 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..devices.cordon_file import CordonFile, CordonFileError
+from ..devices.cordon_file import CordonFile
 from ..devices.cordons import configured
 from ..devices.monitor import Monitor
 from ..hardware.factory import create_hardware
 from ..resources.device_list_strategy import DeviceListStrategy
 from ..resources.pools import Resource
 from ..runtime.errors import ConfigurationError
+from ..runtime.state_file import StateFileError
 from ..settings.options import FILE_OPTIONS, OPTIONS, Values, check_variables
 from ..settings.settings import hardware_settings, health_policy, resources
 from .context import Context, Environment, Options
@@ -118,7 +119,7 @@ def _examined(context: Context) -> Context:
     cordons, cordon_error = configured(context.cordon), ""
     try:
         cordons += CordonFile(context.state_dir).read()
-    except CordonFileError as failed:
+    except StateFileError as failed:
         cordon_error = str(failed)
     monitor.cordon(cordons)
     error: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..devices.cards import cards_of
-from ..devices.health import cordon
+from ..devices.health import cordon, flapping
 from ..devices.health.evaluate import RECOVERING
 from ..devices.health.reasons import Severity
 from ..devices.health.rules import MINIMUM_SOLA, RULES
@@ -21,6 +21,7 @@ DEVICES_OF_CARD = {"S30": 3}
 REMEDIES = {rule.code: rule.remedy for rule in RULES} | {
     RECOVERING: "wait",
     cordon.CORDONED: cordon.REMEDY,
+    flapping.FLAPPING: flapping.REMEDY,
 }
 #: What the health rules need of mx-smi, and what it is called.
 _NEEDED = {"temperature_celsius": "temperature", "ecc_uncorrected_volatile": "memory errors"}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..devices.health.cordon import CORDONED
+from ..devices.health.flapping import FLAPPING
 from ..devices.health.policy import HealthPolicy, parse_rules
 from ..devices.health.rules import RULES as HEALTH_RULES
 from ..hardware.settings import DEFAULT_CONTROL, DEFAULT_TELEMETRY_SOCKET, SMI_SOURCES
@@ -71,7 +72,7 @@ def _codes(key: str, text: str) -> frozenset[str]:
     return frozenset(_SOME_CODES.parse(key, text)) if text else frozenset()
 
 
-_SOME_CODES = types.some_of((*(rule.code for rule in HEALTH_RULES), CORDONED))
+_SOME_CODES = types.some_of((*(rule.code for rule in HEALTH_RULES), CORDONED, FLAPPING))
 _CODES = OptionType(_codes, _SOME_CODES.schema)
 _RESOURCE_NAME = OptionType(_resource, {"type": "string", "pattern": "^[^/]+/[^/]+$"})
 #: In the file, a rule is a key of a mapping; `config.document` knows.
@@ -155,6 +156,11 @@ HEALTH_OPTIONS = (
         "how long the cause must be gone before a device counts as healthy again", "SECONDS",
     ),
     Option(
+        "--flapping-seconds", "health.flappingSeconds", "60,600,3600", types.SECONDS_LIST,
+        "the same after the second, third and each further fault within a day; none for"
+        " recoverySeconds each time (repeatable)", "SECONDS", repeatable=True,
+    ),
+    Option(
         "--cordon", "cordon", "", types.CORDON_TARGETS,
         "devices and cards that are taken out of service, by their IDs: 0000:36:00.0,"
         " card-0000:34:00.0, or all; pods that have one keep it (repeatable)", "ID",
@@ -162,7 +168,7 @@ HEALTH_OPTIONS = (
     ),
     Option(
         "--state-dir", "stateDir", "/var/lib/moffett-device-plugin", types.DIRECTORY,
-        "where the cordons of the command `cordon` are kept; a directory of the host", "DIR",
+        "where cordons and the faults of flapping devices are kept; a directory of the host", "DIR",
     ),
 )  # fmt: skip
 RESOURCE_OPTIONS = (

@@ -121,7 +121,11 @@ def hardware_settings(values: Values) -> HardwareSettings:
 
 def health_policy(values: Values) -> HealthPolicy:
     rules: HealthPolicy = values["--health"]
-    return replace(rules, recovery_seconds=values["--recovery-seconds"])
+    return replace(
+        rules,
+        recovery_seconds=values["--recovery-seconds"],
+        flapping_seconds=values["--flapping-seconds"],
+    )
 
 
 def plugin_config(values: Values) -> PluginConfig:

@@ -209,6 +209,21 @@ def seconds(least: float, most: float) -> OptionType:
     return OptionType(parse, {"anyOf": [number, quoted]})
 
 
+def _seconds_list(key: str, text: str) -> tuple[float, ...]:
+    if text.strip() in ("", "none"):
+        return ()
+    times = tuple(_FLAPPING.parse(key, part.strip()) for part in text.split(","))
+    if list(times) != sorted(times):
+        raise ConfigurationError(key, text, "use times that do not become shorter")
+    return times
+
+
+_FLAPPING = seconds(0, 86_400)
+SECONDS_LIST = OptionType(
+    _seconds_list, {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 86_400}}
+)
+
+
 def whole_number(least: int, most: int) -> OptionType:
     """None for an empty text: a limit that is not set."""
 

@@ -44,7 +44,9 @@ def running_plugin(
 ) -> Iterator[Plugin]:
     """Run `serve` with these arguments until the block ends; it has to end as it should."""
     command = [*map(str, prefix), str(PROGRAM), "serve", "--log-format", "json"]
-    command += ["--kubelet-dir", str(directory), "--pod-resources-socket", "none", *arguments]
+    command += ["--kubelet-dir", str(directory), "--pod-resources-socket", "none"]
+    # Tests take the same chip away again and again.
+    command += ["--flapping-seconds", "none", *arguments]
     with log_file.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:

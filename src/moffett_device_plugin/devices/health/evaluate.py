@@ -1,8 +1,8 @@
 """The health of every device of a snapshot.
 
 A device is unhealthy at once; it is healthy again only after the cause has been absent
-for the policy's `recovery_seconds`, so that a flapping device does not flap in the
-scheduler.
+for the policy's `recovery_seconds`, and for longer after each further fault, so that a flapping
+device does not flap in the scheduler.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from ..inventory import Device, Snapshot
 from .cordon import Cordon, cordoned
+from .flapping import NO_FAULTS, Faults, Record, flapping, seconds_well
 from .policy import HealthPolicy
 from .reasons import HealthStatus, Reason, Severity
-from .rules import AER_SECONDS, RULES, Context
+from .rules import AER_SECONDS, OF_NODE, RULES, Context
 
 #: The reason while a cause is gone but not for long enough.
 RECOVERING = "recovering"
@@ -24,12 +25,13 @@ RECOVERING = "recovering"
 class HealthHistory:
     """What must be remembered of one device: whether it counts as unhealthy, the
     `causes` that made it so, and since when (seconds of a steady clock) none of
-    them has been seen; None while one is there."""
+    them has been seen; None while one is there. `faults`: how often it became so."""
 
     unhealthy: bool = False
     clear_since: float | None = None
     causes: tuple[Reason, ...] = ()
     active: frozenset[str] = frozenset()
+    faults: Faults = NO_FAULTS
 
 
 HealthHistories = Mapping[str, HealthHistory]
@@ -50,26 +52,39 @@ def evaluate(
     policy: HealthPolicy,
     now: float,
     cordons: Iterable[Cordon] = (),
+    epoch: float | None = None,
 ) -> Evaluation:
-    """`now` is in seconds of a clock that never goes back."""
+    """`now` is in seconds of a clock that never goes back; `epoch` is the Unix time at which
+    it was 0, for people."""
     by_operator = cordoned(snapshot.devices, cordons)
     health_statuses: dict[str, HealthStatus] = {}
     next_histories: dict[str, HealthHistory] = {}
     deadlines: list[float] = []
     for device in snapshot.devices:
-        before = histories.get(device.id, HealthHistory())
+        before = histories.get(device.id)
+        first_seen, before = before is None, before or HealthHistory()
         reasons = reasons_of(device, snapshot, policy, before.active, now)
         causes = tuple(r for r in reasons if r.severity is Severity.UNHEALTHY)
         active = frozenset(reason.code for reason in reasons)
         since = now if before.clear_since is None else before.clear_since
+        faults = before.faults
+        wait = seconds_well(policy, faults)
         if causes:
-            history = HealthHistory(True, None, causes, active)
-        elif before.unhealthy and now - since < policy.recovery_seconds:
-            history = HealthHistory(True, since, before.causes, active)
-            deadlines.append(since + policy.recovery_seconds)
-            reasons = (_recovering(before, policy), *reasons)
+            if not (before.unhealthy or first_seen) and _of_device(causes):
+                faults = faults.another(now)
+            history = HealthHistory(True, None, causes, active, faults)
+        elif before.unhealthy and now - since < wait:
+            history = HealthHistory(True, since, before.causes, active, faults)
+            deadlines.append(since + wait)
+            codes = ", ".join(reason.code for reason in before.causes)
+            why = (
+                flapping(faults, codes, since + wait, epoch)
+                if wait > policy.recovery_seconds
+                else _recovering(codes, policy)
+            )
+            reasons = (why, *reasons)
         else:
-            history = HealthHistory(active=active)
+            history = HealthHistory(active=active, faults=faults)
         if device.fatal_at is not None and device.fatal_at + AER_SECONDS > now:
             deadlines.append(device.fatal_at + AER_SECONDS)
         next_histories[device.id] = history
@@ -78,6 +93,17 @@ def evaluate(
             healthy, reasons = False, (cordon, *reasons)
         health_statuses[device.id] = HealthStatus(healthy, reasons)
     return Evaluation(health_statuses, next_histories, min(deadlines, default=None))
+
+
+def record_of_history(device: str, history: HealthHistory) -> Record:
+    """What is kept of it over a restart."""
+    codes = tuple(reason.code for reason in history.causes)
+    return Record(device, history.faults, history.unhealthy, history.clear_since, codes)
+
+
+def history_of(record: Record) -> HealthHistory:
+    causes = tuple(Reason(code, "before the plugin's start") for code in record.codes)
+    return HealthHistory(record.unhealthy, record.since, causes, faults=record.faults)
 
 
 def reasons_of(
@@ -96,9 +122,13 @@ def reasons_of(
     return tuple(reasons)
 
 
-def _recovering(history: HealthHistory, policy: HealthPolicy) -> Reason:
-    causes = ", ".join(reason.code for reason in history.causes)
+def _of_device(causes: Iterable[Reason]) -> bool:
+    """Whether one of them is the device's own, and not of the whole node."""
+    return any(reason.code not in OF_NODE for reason in causes)
+
+
+def _recovering(codes: str, policy: HealthPolicy) -> Reason:
     return Reason(
         RECOVERING,
-        f"{causes} is over; healthy when it stays so for {policy.recovery_seconds:g} s",
+        f"{codes} is over; healthy when it stays so for {policy.recovery_seconds:g} s",
     )

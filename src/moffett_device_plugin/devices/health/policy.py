@@ -20,12 +20,14 @@ LIMITS: Mapping[str, tuple[float, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
-    """`recovery_seconds`: how long a cause must be gone before the device is healthy."""
+    """`recovery_seconds`: how long a cause must be gone before the device is healthy;
+    `flapping_seconds`: the same after its second, third... fault within a day."""
 
     limits: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: LIMITS)
     off: frozenset[str] = frozenset()
     warn: frozenset[str] = frozenset()  # only warnings, whatever the rule itself says
     recovery_seconds: float = 5.0
+    flapping_seconds: tuple[float, ...] = ()
 
 
 def parse_rules(items: str, key: str = "--health") -> HealthPolicy:

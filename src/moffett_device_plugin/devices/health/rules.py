@@ -230,3 +230,5 @@ RULES: tuple[Rule, ...] = (
         of_node=True,
     ),
 )  # fmt: skip
+#: The codes of the rules whose cause is the node's, and not one device's.
+OF_NODE = frozenset(rule.code for rule in RULES if rule.of_node)
