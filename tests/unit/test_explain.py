@@ -147,7 +147,9 @@ def control(tmp_path: Path) -> Path:
 
 
 def run(control: Path, *flags: str, spec: str = "2xS30") -> int:
-    return main(["explain", "--simulate", spec, "--simulate-control", str(control), *flags])
+    # A cluster may be running on this machine.
+    here = ["--simulate-control", str(control), "--pod-resources-socket", "none"]
+    return main(["explain", "--simulate", spec, *here, *flags])
 
 
 def test_the_tree_shows_what_became_of_every_device(

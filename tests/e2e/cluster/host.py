@@ -36,9 +36,9 @@ SYSCTLS = (
 # Written by a kubelet whatever its configuration: another kubelet's must not be touched.
 KUBELET_LOGS = (Path("/var/log/pods"), Path("/var/log/containers"))
 
-# Made by containerd's shims and by CNI plugins. Shared with any other engine on the
+# Made by containerd's shims, CNI plugins and the plugin. Shared with any other engine on the
 # machine, so they are removed only if they were not there before.
-BYPRODUCTS = (Path("/run/containerd"), Path("/var/lib/cni"))
+BYPRODUCTS = (Path("/run/containerd"), Path("/var/lib/cni"), Path("/var/lib/moffett-device-plugin"))
 
 
 class HostInUseError(RuntimeError):

@@ -288,6 +288,7 @@ app.kubernetes.io/component: telemetry
   (list "SPU_HEALTH" (join "," $rules))
   (list "SPU_CORDON" (join "," .Values.cordon))
   (list "SPU_RECOVERY_SECONDS" .Values.health.recoverySeconds)
+  (list "SPU_FLAPPING_SECONDS" (join "," .Values.health.flappingSeconds))
   (list "SPU_MX_SMI" .Values.mxSmi.command)
   (list "SPU_MX_SMI_INTERVAL" .Values.mxSmi.intervalSeconds)
   (list "SPU_MX_SMI_TIMEOUT" .Values.mxSmi.timeoutSeconds)
