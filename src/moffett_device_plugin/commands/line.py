@@ -96,6 +96,16 @@ COMMANDS = {
         ),
         "quickstart.md",
     ),
+    "completion": Command(
+        "print a script by which a shell completes commands, options and values",
+        "SHELL",
+        (
+            "completion bash > /etc/bash_completion.d/moffett-device-plugin",
+            "completion fish > ~/.config/fish/completions/moffett-device-plugin.fish",
+        ),
+        "install.md",
+        settings=False,
+    ),
     "telemetry": Command(
         "run mx-smi for the plugin, in a container that has the monitoring resource",
         "[options]",
