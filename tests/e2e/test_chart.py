@@ -100,9 +100,7 @@ def test_it_can_write_the_kubelets_directory_and_nothing_else(
     }
     assert writable == {
         "/var/lib/kubelet/device-plugins",
-        # The simulation's own, and its cordons: on a simulated node a directory of the pod's.
-        "/run/moffett-device-plugin",
-        "/var/lib/moffett-device-plugin",
+        "/run/moffett-device-plugin",  # the simulation's own, in memory of the pod
         # Files that every container has, made by the kubelet and the runtime.
         *({"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"} & writable),
     }

@@ -178,3 +178,11 @@ def test_a_directory_that_cannot_be_written_is_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert str(state_dir) in error
+
+
+def test_a_simulated_node_has_its_own_cordons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPU_SIMULATE_CONTROL", str(tmp_path / "control"))
+    assert main(["cordon", *NODE, IDS[0]]) == 0
+    assert [cordon.target for cordon in CordonFile(tmp_path).read()] == [IDS[0]]

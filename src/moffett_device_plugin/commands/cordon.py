@@ -39,10 +39,11 @@ def add_targets(parser: argparse.ArgumentParser) -> None:
 def run(values: Values, arguments: argparse.Namespace) -> int:
     from ..devices.cordon_file import CordonFile
     from ..devices.health.cordon import Cordon, without_device
+    from ..settings.settings import state_dir
 
     targets = targets_of(arguments.targets)
     values = node.effective(values, arguments)
-    file = CordonFile(values["--state-dir"])
+    file = CordonFile(state_dir(values))
     change(file, [(target, arguments.reason) for target in targets])
     state = asyncio.run(node.look_once(node.monitor_of(values)))
     missing = without_device(state.snapshot.devices, [Cordon(t, "") for t in targets])

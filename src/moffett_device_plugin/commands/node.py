@@ -52,7 +52,7 @@ def monitor_of(values: Values, intervals: PollIntervals | None = None) -> Monito
     from ..devices.monitor import Monitor, PollIntervals
     from ..hardware.factory import create_hardware
     from ..runtime.log import quiet
-    from ..settings.settings import hardware_settings, health_policy
+    from ..settings.settings import hardware_settings, health_policy, state_dir
 
     hardware, policy = hardware_settings(values), health_policy(values)
     quiet()
@@ -60,7 +60,7 @@ def monitor_of(values: Values, intervals: PollIntervals | None = None) -> Monito
         create_hardware(hardware), policy, time.monotonic, intervals or PollIntervals()
     )
     cordons_of(values, monitor).read()
-    FaultRecorder(monitor, FaultFile(values["--state-dir"])).restore()
+    FaultRecorder(monitor, FaultFile(state_dir(values))).restore()
     return monitor
 
 
@@ -68,8 +68,9 @@ def cordons_of(values: Values, monitor: Monitor) -> Cordons:
     """What keeps the monitor's cordons to those of the daemon."""
     from ..devices.cordon_file import CordonFile
     from ..devices.cordons import Cordons
+    from ..settings.settings import state_dir
 
-    return Cordons(monitor, CordonFile(values["--state-dir"]), values["--cordon"])
+    return Cordons(monitor, CordonFile(state_dir(values)), values["--cordon"])
 
 
 async def look_once(monitor: Monitor) -> NodeState:

@@ -19,10 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(values: Values, arguments: argparse.Namespace) -> int:
     """1 when a device is out of service still, or was not cordoned by `cordon`."""
     from ..devices.cordon_file import CordonFile
+    from ..settings.settings import state_dir
 
     targets = targets_of(arguments.targets)
     values = node.effective(values, arguments)
-    folder = values["--state-dir"]
+    folder = state_dir(values)
     missing = change(CordonFile(folder), [(target, None) for target in targets])
     state = asyncio.run(node.look_once(node.monitor_of(values)))
     for target in targets:

@@ -18,7 +18,7 @@ from ..resources.pools import Resource
 from ..runtime.errors import ConfigurationError
 from ..runtime.state_file import StateFileError
 from ..settings.options import FILE_OPTIONS, OPTIONS, Values, check_variables
-from ..settings.settings import hardware_settings, health_policy, resources
+from ..settings.settings import hardware_settings, health_policy, resources, state_dir
 from .context import Context, Environment, Options
 from .holders import Held, ask_holders, socket_of
 from .run import start
@@ -53,7 +53,7 @@ def examine(
         cdi_dir=values["--cdi-dir"],
         dra=any(one.api == "dra" for one in configured),
         plugins_registry=values["--plugins-registry-dir"],
-        state_dir=values["--state-dir"],
+        state_dir=state_dir(values),
         cordon=values["--cordon"],
         environment=Environment(variables=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),

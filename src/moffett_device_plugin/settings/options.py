@@ -168,7 +168,8 @@ HEALTH_OPTIONS = (
     ),
     Option(
         "--state-dir", "stateDir", "/var/lib/moffett-device-plugin", types.DIRECTORY,
-        "where cordons and the faults of flapping devices are kept; a directory of the host", "DIR",
+        "where cordons and the faults of flapping devices are kept, a directory of the host"
+        " (with a simulated node: beside simulate.control)", "DIR",
     ),
 )  # fmt: skip
 RESOURCE_OPTIONS = (

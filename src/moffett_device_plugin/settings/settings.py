@@ -119,6 +119,16 @@ def hardware_settings(values: Values) -> HardwareSettings:
     )
 
 
+def state_dir(values: Values) -> Path:
+    """Where cordons and faults are kept; of a simulated node beside its own faults, so that
+    the real one, or the next simulation, is not taken for it."""
+    folder: Path = values["--state-dir"]
+    if values["--simulate"] and values.given(OPTIONS["--state-dir"]).origin == "default":
+        control: Path = values["--simulate-control"]
+        return control.parent
+    return folder
+
+
 def health_policy(values: Values) -> HealthPolicy:
     rules: HealthPolicy = values["--health"]
     return replace(
@@ -178,7 +188,7 @@ def serve_settings(values: Values) -> ServeSettings:
         plugins_registry=values["--plugins-registry-dir"],
         dra_evict=values["--dra-evict"],
         cordon=values["--cordon"],
-        state_dir=values["--state-dir"],
+        state_dir=state_dir(values),
     )
 
 

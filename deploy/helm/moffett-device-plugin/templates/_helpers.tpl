@@ -356,13 +356,11 @@ app.kubernetes.io/component: telemetry
   readOnly: true
   hostPath: {path: /usr/local, type: DirectoryOrCreate}
 {{- end }}
+{{- if not (or .Values.simulate (default dict .Values.config.inline.simulate).cards) }}
 - name: state
   mountPath: /var/lib/moffett-device-plugin
-  {{- if .Values.simulate }}
-  emptyDir: {}
-  {{- else }}
   hostPath: {path: {{ .Values.stateDir }}, type: DirectoryOrCreate}
-  {{- end }}
+{{- end }}
 {{- if include "spu.usesCdi" . }}
 - name: cdi
   mountPath: /var/run/cdi
