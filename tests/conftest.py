@@ -5,6 +5,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,20 @@ settings.load_profile("project")
 # A shell starts a background command with SIGINT ignored, and programs inherit that: those
 # that the tests interrupt must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def state_dirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    base = tmp_path_factory.mktemp("state")
+    return (str(base / str(number)) for number in count())
+
+
+@pytest.fixture(autouse=True)
+def state_dir(state_dirs: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test's own: what a device did before belongs to the node, and outlives processes."""
+    folder = next(state_dirs)
+    monkeypatch.setenv("SPU_STATE_DIR", folder)
+    return Path(folder)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def conform(*options: str) -> subprocess.Popen[str]:
         "--inject", " ".join([*simulate, "inject", "0000:36:00.0", "ecc", *node]),
         "--heal", " ".join([*simulate, "heal", "0000:36:00.0", *node]),
         "--", *OURS, "serve", *node, "--kubelet-dir", "{dir}", "--recovery-seconds", "0.1",
+        "--flapping-seconds", "none",  # the same device fails in several checks
         "--pod-resources-socket", "none",  # not the kubelet that this machine may have
         "--mx-smi-interval", "0.5",
     ]  # fmt: skip

@@ -72,7 +72,7 @@ class Heard(logging.Handler):
 def follow(directory: Path, mounted: Mounted) -> ConfigFile:
     flags = ["serve", "--kubelet-dir", str(directory), "--mx-smi-interval", "0.5"]
     flags += ["--pod-resources-socket", "none"]  # not the kubelet that this machine may have
-    values = Values(build_parser().parse_args(flags), {})
+    values = Values(build_parser().parse_args(flags), os.environ)
     return ConfigFile(read(mounted.file), values, NodeFacts())
 
 

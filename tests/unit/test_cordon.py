@@ -117,11 +117,9 @@ def test_a_file_that_is_not_understood_is_an_error(tmp_path: Path, text: str) ->
 # -- the commands -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPU_STATE_DIR", str(tmp_path / "state"))
+@pytest.fixture(autouse=True)
+def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPU_SIMULATE_CONTROL", str(tmp_path / "control"))
-    return tmp_path / "state"
 
 
 def reasons(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
@@ -183,6 +181,6 @@ def test_a_directory_that_cannot_be_written_is_one_line(
 def test_a_simulated_node_has_its_own_cordons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SPU_SIMULATE_CONTROL", str(tmp_path / "control"))
+    monkeypatch.delenv("SPU_STATE_DIR")
     assert main(["cordon", *NODE, IDS[0]]) == 0
     assert [cordon.target for cordon in CordonFile(tmp_path).read()] == [IDS[0]]

@@ -219,8 +219,16 @@ def _seconds_list(key: str, text: str) -> tuple[float, ...]:
 
 
 _FLAPPING = seconds(0, 86_400)
+_TIME = {"type": "number", "minimum": 0, "maximum": 86_400}
 SECONDS_LIST = OptionType(
-    _seconds_list, {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 86_400}}
+    _seconds_list,
+    {
+        "anyOf": [
+            {"type": "string", "pattern": r"^(none|[-+0-9.eEs,\s]*)$"},
+            _TIME,
+            {"type": "array", "items": _TIME},
+        ]
+    },
 )
 
 
