@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from moffett_device_plugin.devices.health.cordon import Cordon
+from moffett_device_plugin.devices.health.evaluate import evaluate
+from moffett_device_plugin.devices.health.policy import HealthPolicy
 from moffett_device_plugin.devices.inventory import Snapshot
 from moffett_device_plugin.devices.state import NodeState
 from moffett_device_plugin.dra.attributes import UNKNOWN_VERSION, version
@@ -211,3 +214,12 @@ def test_slice_names_are_legal_however_long_the_nodes_is() -> None:
     assert slice_name("node-1") == "00000-spu.moffett.ai-node-1"
     assert len(slice_name(long)) <= 253
     assert slice_name(long) != slice_name(long[:-1] + "x")
+
+
+def test_a_cordoned_chip_keeps_new_pods_away_and_evicts_none() -> None:
+    state = state_of("2xS30")
+    cordons = [Cordon("card-0000:34:00.0", "the command cordon")]
+    statuses = evaluate(state.snapshot, {}, HealthPolicy(), 0.0, cordons).health_statuses
+    found = devices(Offer(NodeState(state.snapshot, statuses, settled=True)))
+    tainted = {("spu.moffett.ai/cordoned", "NoSchedule")}
+    assert [taints(found[device_name(i)]) for i in IDS] == [tainted] * 3 + [set()] * 3
