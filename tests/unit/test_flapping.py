@@ -138,6 +138,15 @@ def test_the_file_keeps_faults_by_the_time_of_the_day(tmp_path: Path) -> None:
     assert file.read(900.0, 200.0) == ()
 
 
+def test_what_was_forgotten_is_not_written_again(tmp_path: Path) -> None:
+    file = FaultFile(tmp_path)
+    one, other = (Record(device, Count(1, 10.0)) for device in (CHIP, OTHER))
+    file.write([one], 0.0)
+    assert file.forget([CHIP])
+    file.write([one, other], 0.0, written=[CHIP])
+    assert file.read(0.0, 20.0) == (other,)
+
+
 def test_a_time_in_the_future_is_now(tmp_path: Path) -> None:
     """The clock of the node was set back."""
     file = FaultFile(tmp_path)

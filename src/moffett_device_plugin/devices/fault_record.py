@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,16 @@ class FaultFile:
         found = (record_of(item, epoch, now) for item in self._file.read())
         return tuple(record for record in found if record is not None)
 
-    def write(self, records: Iterable[Record], epoch: float) -> None:
-        """In place of what it had. Raises OSError, StateFileError."""
+    def write(self, records: Iterable[Record], epoch: float, written: Collection[str] = ()) -> None:
+        """In place of what it had. A device that was `written` before and is there no more was
+        forgotten meanwhile, and stays so. Raises OSError, StateFileError."""
         with self._file.changed() as items:
-            items[:] = [dict(record.item(epoch)) for record in records]
+            there = {item.get("id") for item in items}
+            items[:] = [
+                dict(record.item(epoch))
+                for record in records
+                if record.device in there or record.device not in written
+            ]
 
     def forget(self, devices: Sequence[str] | None) -> bool:
         """Forgets the faults of these devices, or of all; whether there were any. Raises
@@ -85,7 +91,9 @@ class FaultRecorder:
             if records == self._written:
                 continue
             try:
-                await asyncio.to_thread(self._file.write, records.values(), self._monitor.epoch)
+                await asyncio.to_thread(
+                    self._file.write, records.values(), self._monitor.epoch, self._written.keys()
+                )
             except (OSError, StateFileError) as error:
                 self._log_failure(error)
             else:
