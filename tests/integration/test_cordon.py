@@ -126,3 +126,23 @@ async def test_a_flapping_device_stays_out_over_a_restart_until_it_is_uncordoned
         assert daemon.monitor.state.value.health_statuses[IDS[0]].codes == {"flapping"}
         assert faults.forget([IDS[0]])
         await it.allocatable(6)
+
+
+@on_a_loop
+async def test_after_one_fault_a_device_that_is_well_at_the_start_is_offered_at_once(
+    short_dir: Path,
+) -> None:
+    health = HealthPolicy(recovery_seconds=3600.0, flapping_seconds=(7200.0,))
+    async with running(short_dir) as it:
+        node = simulated()
+        daemon = it.start_plugin(node, health=health)
+        await it.allocatable(6)
+        node.set(node.faults.with_fault(IDS[0], "config"))
+        await it.allocatable(5)
+        async for _ in file_changes(FaultFile(settings_for(short_dir).state_dir).path):
+            if FaultFile(settings_for(short_dir).state_dir).read(0.0, time.time()):
+                break
+        await it.stop_plugin(daemon)
+        node.set(Faults())
+        it.start_plugin(node, health=health)
+        await it.allocatable(6)

@@ -204,7 +204,8 @@ class Monitor:
 
     def restore(self, records: Iterable[Record]) -> None:
         """The faults of an earlier run, before the first look."""
-        self._histories = {record.device: history_of(record) for record in records}
+        policy = self._policy
+        self._histories = {record.device: history_of(record, policy) for record in records}
 
     def fault_records(self) -> tuple[Record, ...]:
         """What has to be kept of the devices that have failed, by device."""

@@ -101,7 +101,10 @@ def record_of_history(device: str, history: HealthHistory) -> Record:
     return Record(device, history.faults, history.unhealthy, history.clear_since, codes)
 
 
-def history_of(record: Record) -> HealthHistory:
+def history_of(record: Record, policy: HealthPolicy) -> HealthHistory:
+    """A device that does not flap is offered at once if it is well at the first look."""
+    if seconds_well(policy, record.faults) <= policy.recovery_seconds:
+        return HealthHistory(faults=record.faults)
     causes = tuple(Reason(code, "before the plugin's start") for code in record.codes)
     return HealthHistory(record.unhealthy, record.since, causes, faults=record.faults)
 
