@@ -89,7 +89,15 @@ class Daemon:
             intervals or PollIntervals(smi=settings.smi_interval),
             self.counters,
         )
-        self.cordons = Cordons(self.monitor, CordonFile(settings.state_dir), settings.cordon)
+        self.cordon_annotation: Watchable[str | None] | None = None
+        if settings.integrations.api.cordons:
+            self.cordon_annotation = Watchable(None)
+        self.cordons = Cordons(
+            self.monitor,
+            CordonFile(settings.state_dir),
+            settings.cordon,
+            self.cordon_annotation,
+        )
         self.fault_recorder = FaultRecorder(self.monitor, FaultFile(settings.state_dir))
         self.directory = KubeletDirectory(settings.kubelet_dir)
         self.pod_resources_watcher = _pod_resources_watcher(settings, dra=dra)
@@ -143,7 +151,11 @@ class Daemon:
                 self.dra_mode,
             )
             integrations = run_integrations(
-                self.settings.integrations, context, self._api, self.node_labels
+                self.settings.integrations,
+                context,
+                self._api,
+                self.node_labels,
+                self.cordon_annotation,
             )
             tasks.create_task(integrations)
             if self.dra_mode is not None:

@@ -12,6 +12,7 @@ from .deviceplugin.context import NodeLabels
 from .deviceplugin.manager import PluginManager
 from .devices.monitor import Monitor
 from .runtime.counters import Counters
+from .runtime.watchable import Watchable
 from .settings.settings import IntegrationSettings, ServeSettings
 
 if TYPE_CHECKING:
@@ -43,16 +44,18 @@ async def run_integrations(
     context: IntegrationContext,
     api: ApiSettings | None,
     node_labels: NodeLabels | None,
+    cordons: Watchable[str | None] | None = None,
 ) -> None:
     """Until it is cancelled. `api` is None unless something needs the API server;
-    `node_labels`, if given, is kept to the labels of the node."""
+    `node_labels`, if given, is kept to the labels of the node, and `cordons` to its
+    annotation."""
     async with asyncio.TaskGroup() as tasks:
         if settings.metrics is not None:
             tasks.create_task(_metrics(settings.metrics, context))
         if settings.nfd_file is not None:
             tasks.create_task(_label_file(settings, context))
         if api is not None:
-            tasks.create_task(_api(settings, context, api, node_labels))
+            tasks.create_task(_api(settings, context, api, node_labels, cordons))
 
 
 async def _metrics(address: Address, context: IntegrationContext) -> None:
@@ -108,6 +111,7 @@ async def _api(
     context: IntegrationContext,
     api: ApiSettings,
     node_labels: NodeLabels | None,
+    cordons: Watchable[str | None] | None,
 ) -> None:
     from .kubernetes.features import run_api_features
     from .labels.facts import facts_of
@@ -133,4 +137,5 @@ async def _api(
         lambda: facts_of(context.plugin_manager.pools),
         holders,
         node_labels,
+        cordons,
     )

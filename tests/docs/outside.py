@@ -65,6 +65,7 @@ COVERED = (
     (r"kubectl (apply|delete) -f deploy/manifests/", "tests/deploy/test_generated.py"),
     (r"kubectl (apply|delete) -k deploy/kustomize/", "tests/deploy/test_generated.py"),
     (r"kubectl (apply|delete) -f -", "tests/deploy/test_kubernetes.py"),
+    (r"kubectl annotate node ", "tests/e2e/test_chart.py"),
     (r"helm (install|upgrade|rollback|uninstall)", "tests/e2e/test_chart.py"),
 )
 #: kubectl's and helm's flags before the subcommand that have a value of their own.

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -185,6 +186,27 @@ def test_with_features_it_has_their_rights_and_no_others(cluster: Cluster, plugi
     assert "api-forbidden" not in cluster.logs(plugin.pod(), NAMESPACE)
     upgrade(cluster, SIMULATED)
     assert rights(cluster, NAMESPACE) == {}
+
+
+def test_the_nodes_annotation_takes_devices_out_of_service(
+    cluster: Cluster, plugin: Plugin, measured: Callable[[str], None]
+) -> None:
+    upgrade(cluster, {**SIMULATED, "cordonAnnotation": True})
+    assert rights(cluster, NAMESPACE) == {"nodes": {"list", "watch"}}
+    node = cluster.layout.node
+    wait_for(
+        "the node to be read",
+        lambda: "event=api-features" in cluster.logs(plugin.pod(), NAMESPACE),
+        seconds=SECONDS,
+    )
+    began = time.monotonic()
+    cordon = "moffett.ai/spu-cordon=0000:36:00.0,card-0000:b4:00.0"
+    cluster.kubectl("annotate", "node", node, cordon)
+    wait_for_count(cluster, 2, capacity=6)
+    measured(f"from the annotation to the node's count: {time.monotonic() - began:.2f} s")
+    cluster.kubectl("annotate", "node", node, "moffett.ai/spu-cordon-")
+    wait_for_count(cluster, 6)
+    upgrade(cluster, SIMULATED)
 
 
 def labels(cluster: Cluster) -> dict[str, str]:

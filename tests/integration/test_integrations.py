@@ -7,10 +7,15 @@ import json
 import urllib.request
 from pathlib import Path
 
-from tests.support.apiserver import ApiServer, api_server
-from tests.support.running import on_a_loop, running, within
+from moffett_device_plugin.devices.cordon_file import CordonFile
+from moffett_device_plugin.runtime.file_changes import file_changes
+from tests.support.apiserver import ApiServer, api_server, refusal
+from tests.support.running import RESOURCE, on_a_loop, running, within
+from tests.support.values import ids_of
 
 from .test_serve import serve
+
+IDS = ids_of("2xS30")
 
 
 def api_flags(server: ApiServer) -> list[str]:
@@ -95,3 +100,30 @@ async def test_metrics_and_probes(short_dir: Path, free_port: int) -> None:
 def fetch(port: int, path: str) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
         return str(answer.read().decode())
+
+
+@on_a_loop
+async def test_the_nodes_annotation_takes_devices_out_of_service_and_is_remembered(
+    short_dir: Path, tmp_path: Path, state_dir: Path
+) -> None:
+    annotation = "moffett.ai/spu-cordon"
+    async with api_server(tmp_path) as server, running(short_dir) as it:
+        flags = ["--cordon-annotation", "true", "--simulate", "2xS30", *api_flags(server)]
+        async with serve(it, *flags) as served:
+            await it.allocatable(6)
+            await within(server.until(lambda: server.watching > 0))
+            server.annotate({annotation: "0000:36:00.0, card-0000:b4:00.0,chip9"})
+            await it.allocatable(2)
+            assert (await served.until_event("cordon-annotation-wrong"))["wrong"] == ["chip9"]
+            server.annotate({annotation: "0000:36:00.0"})
+            await it.allocatable(5)
+            async for _ in file_changes(state_dir / "node-annotation.json"):
+                if CordonFile(state_dir).read_annotation() == "0000:36:00.0":
+                    break
+            await served.stop()
+        server.rule = lambda _: refusal(503)  # a restart while the API server is away
+        async with serve(it, *flags):
+            await it.until(lambda: it.kubelet.healthy_ids(RESOURCE) == sorted(IDS[1:]))
+            server.rule = lambda _: None
+            server.annotate({})
+            await it.allocatable(6)

@@ -170,6 +170,11 @@ class ApiServer:
         for watch in self._watches:
             watch.put_nowait(data)
 
+    def annotate(self, annotations: dict[str, str]) -> None:
+        """Somebody else's annotations, in place of those that the node has."""
+        self.node["metadata"]["annotations"] = annotations
+        self._node_changed()
+
     def relabel(self, **labels: str) -> None:
         """Somebody else's change of the node."""
         self.node["metadata"]["labels"].update(labels)

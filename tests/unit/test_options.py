@@ -42,6 +42,7 @@ LEGAL = {
     "--monitoring-resource-name": ["example.com/monitoring"],
     "--health": ["", *(f"{rule.code}=off" for rule in RULES), "over-temperature=95/85"],
     "--flapping-seconds": ["none", "60", "1,2.5,86400"],
+    "--cordon-annotation": SWITCH,
     "--cordon": ["0000:99:00.0,card-98:00.0", ""],
     "--state-dir": ["{tmp}", "/no/such"],
     "--recovery-seconds": ["0", "3600"],

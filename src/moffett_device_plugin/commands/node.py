@@ -68,9 +68,13 @@ def cordons_of(values: Values, monitor: Monitor) -> Cordons:
     """What keeps the monitor's cordons to those of the daemon."""
     from ..devices.cordon_file import CordonFile
     from ..devices.cordons import Cordons
+    from ..runtime.watchable import Watchable
     from ..settings.settings import state_dir
 
-    return Cordons(monitor, CordonFile(state_dir(values)), values["--cordon"])
+    annotation: Watchable[str | None] | None = None
+    if values["--cordon-annotation"]:
+        annotation = Watchable(None)  # what the daemon has kept of it is shown
+    return Cordons(monitor, CordonFile(state_dir(values)), values["--cordon"], annotation)
 
 
 async def look_once(monitor: Monitor) -> NodeState:

@@ -38,6 +38,19 @@ class CordonFile:
             found.append(Cordon(target, "the command cordon", reason))
         return tuple(found)
 
+    def read_annotation(self) -> str:
+        """What the Node's annotation said last. Raises StateFileError."""
+        return ",".join(str(item.get("id")) for item in self._annotation.read())
+
+    def write_annotation(self, text: str) -> None:
+        """Raises OSError, StateFileError."""
+        with self._annotation.changed() as items:
+            items[:] = [{"id": part.strip()} for part in text.split(",") if part.strip()]
+
+    @property
+    def _annotation(self) -> StateFile:
+        return StateFile(self.folder / "node-annotation.json", "cordons")
+
     def add(self, target: str, reason: str) -> None:
         """Raises OSError, StateFileError."""
         self.read()

@@ -89,6 +89,7 @@ class Context:
     plugins_registry: Path = Path("/var/lib/kubelet/plugins_registry")
     state_dir: Path = Path("/var/lib/moffett-device-plugin")
     cordon: tuple[str, ...] = ()
+    cordon_annotation: bool = False
     cordons: tuple[Cordon, ...] = ()
     cordon_error: str = ""
     state: NodeState = field(default_factory=NodeState)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..devices.cordon_file import CordonFile
-from ..devices.cordons import configured
+from ..devices.cordons import configured, kept_cordons
 from ..devices.monitor import Monitor
 from ..hardware.factory import create_hardware
 from ..resources.device_list_strategy import DeviceListStrategy
@@ -55,6 +55,7 @@ def examine(
         plugins_registry=values["--plugins-registry-dir"],
         state_dir=state_dir(values),
         cordon=values["--cordon"],
+        cordon_annotation=values["--cordon-annotation"],
         environment=Environment(variables=dict(environment), uid=os.geteuid()),
         options=Options(arguments.list_and_watch, not arguments.no_open),
         wrong_settings=tuple(wrong),
@@ -118,7 +119,7 @@ def _examined(context: Context) -> Context:
     monitor = Monitor(hardware, context.policy, time.monotonic)
     cordons, cordon_error = configured(context.cordon), ""
     try:
-        cordons += CordonFile(context.state_dir).read()
+        cordons += kept_cordons(CordonFile(context.state_dir), annotated=context.cordon_annotation)
     except StateFileError as failed:
         cordon_error = str(failed)
     monitor.cordon(cordons)

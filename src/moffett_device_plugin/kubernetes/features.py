@@ -28,11 +28,12 @@ async def run_api_features(
     resources: Callable[[], Sequence[ResourceFacts]],
     holders: Callable[[], Holders],
     node_labels: Watchable[Mapping[str, str] | None] | None = None,
+    cordons: Watchable[str | None] | None = None,
 ) -> None:
     """Runs the enabled features until it is cancelled. No error here stops the daemon,
     which must keep serving the kubelet.
 
-    `node_labels`, if given, follows the labels of the node.
+    `node_labels`, if given, follows the labels of the node, and `cordons` its annotation.
     """
     client = ApiClient(settings)
     parts: dict[str, Callable[[], Awaitable[None]]] = {}
@@ -44,8 +45,9 @@ async def run_api_features(
         parts["events"] = lambda: EventReporter(client, state, holders, namespace).run()
     if features.condition:
         parts["condition"] = lambda: ConditionReporter(client, state).run()
-    if node_labels is not None:
-        parts["node-labels"] = NodeLabels(client, node_labels).run
+    if node_labels is not None or cordons is not None:
+        nobody: Watchable[Mapping[str, str] | None] = Watchable(None)
+        parts["node-labels"] = NodeLabels(client, node_labels or nobody, cordons=cordons).run
     log.info("api-features", extra={"server": settings.url, "features": list(parts)})
     try:
         async with asyncio.TaskGroup() as tasks:

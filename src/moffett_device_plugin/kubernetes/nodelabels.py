@@ -1,4 +1,4 @@
-"""The labels of this node: follows them, and writes those of the plugin."""
+"""The labels of this node: follows them and one annotation, and writes those of the plugin."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from .responses import Object, resource_version
 
 log = logging.getLogger(__name__)
 
+#: Devices and cards of this node that are taken out of service, with commas between them.
+CORDON_ANNOTATION = "moffett.ai/spu-cordon"
 #: Approximate seconds of one watch; the next one continues where it ended.
 WATCH_SECONDS = 600
 #: Seconds after which the labels are written again, in case someone removed them.
@@ -24,7 +26,8 @@ REFRESH = 3600.0
 
 class NodeLabels:
     """Keeps `latest` equal to the labels of the node; None until they are first read. It
-    does not change while the API server is not available."""
+    does not change while the API server is not available. `cordons`, if given, is kept to
+    the annotation CORDON_ANNOTATION in the same way; empty where the node has none."""
 
     def __init__(
         self,
@@ -32,8 +35,10 @@ class NodeLabels:
         latest: Watchable[Mapping[str, str] | None],
         backoff: Backoff | None = None,
         watch_seconds: int = WATCH_SECONDS,
+        cordons: Watchable[str | None] | None = None,
     ) -> None:
         self.latest = latest
+        self._cordons = cordons
         self._client = client
         self._backoff = backoff or Backoff()
         self._seconds = watch_seconds
@@ -77,9 +82,13 @@ class NodeLabels:
         return version
 
     def _publish(self, node: Object | None) -> None:
-        labels = _labels(node)
+        labels = _texts(node, "labels")
         if self.latest.value is None or labels != self.latest.value:
             self.latest.set(labels)
+        if self._cordons is not None:
+            text = _texts(node, "annotations").get(CORDON_ANNOTATION, "")
+            if text != self._cordons.value:
+                self._cordons.set(text)
 
 
 class NodeLabelSink:
@@ -118,7 +127,8 @@ class NodeLabelSink:
         return None
 
 
-def _labels(node: Object | None) -> Mapping[str, str]:
+def _texts(node: Object | None, key: str) -> Mapping[str, str]:
+    """The labels or annotations."""
     metadata = node.get("metadata") if node else None
-    labels = metadata.get("labels") if isinstance(metadata, dict) else None
-    return {str(k): str(v) for k, v in labels.items()} if isinstance(labels, dict) else {}
+    texts = metadata.get(key) if isinstance(metadata, dict) else None
+    return {str(k): str(v) for k, v in texts.items()} if isinstance(texts, dict) else {}

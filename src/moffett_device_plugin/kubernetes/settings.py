@@ -46,11 +46,12 @@ class ApiFeatures:
     labels: bool = False
     events: bool = False
     condition: bool = False
+    cordons: bool = False
     event_namespace: str = "default"
 
     @property
     def any(self) -> bool:
-        return self.labels or self.events or self.condition
+        return self.labels or self.events or self.condition or self.cordons
 
 
 def api_settings(

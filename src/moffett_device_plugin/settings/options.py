@@ -304,6 +304,11 @@ INTEGRATION_OPTIONS = (
         "whether the Node has a condition SPUHealthy", "true|false",
     ),
     Option(
+        "--cordon-annotation", "cordonAnnotation", "false", types.SWITCH,
+        "whether the annotation moffett.ai/spu-cordon of the Node takes devices and cards out of"
+        " service", "true|false",
+    ),
+    Option(
         "--api-server", "api.server", "", types.TEXT,
         "the API server (default: the pod's own)", "URL",
     ),

@@ -162,7 +162,10 @@ def integration_settings(values: Values) -> IntegrationSettings:
         metrics=values["--metrics-address"],
         nfd_file=nfd_file if sink == "nfd" else None,
         api=ApiFeatures(
-            labels=sink == "api", events=values["--events"], condition=values["--condition"]
+            labels=sink == "api",
+            events=values["--events"],
+            condition=values["--condition"],
+            cordons=values["--cordon-annotation"],
         ),
         api_server=values["--api-server"],
         api_token_file=values["--api-token-file"],

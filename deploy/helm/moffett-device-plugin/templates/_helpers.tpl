@@ -88,7 +88,7 @@ annotations:
 
 {{/* Whether the inline file, at its top or for some nodes, has a cdi strategy ("cdi") or the
 device API "dra", sends labels to "nfd" or "api", chooses sections by label ("by-label"), or turns on "injectSola",
-"events" or "condition". */}}
+"events", "condition" or "cordonAnnotation". */}}
 {{- define "spu.configSays" -}}
 {{- $inline := (index . 0).Values.config.inline -}}
 {{- $what := index . 1 -}}
@@ -96,7 +96,7 @@ device API "dra", sends labels to "nfd" or "api", chooses sections by label ("by
 {{- if eq $what "cdi" -}}
 {{- $strategies := kindIs "string" .deviceListStrategy | ternary (list .deviceListStrategy) .deviceListStrategy -}}
 {{- range default list $strategies }}{{ if hasPrefix "cdi-" . }}true{{ end }}{{ end -}}
-{{- else if has $what (list "injectSola" "events" "condition") -}}
+{{- else if has $what (list "injectSola" "events" "condition" "cordonAnnotation") -}}
 {{- if index . $what }}true{{ end -}}
 {{- else if eq $what "dra" -}}
 {{- range concat (list .) (default list .resources) }}{{ if eq (default "" .deviceApi) "dra" }}true{{ end }}{{ end -}}
@@ -118,7 +118,7 @@ true
 
 {{/* What of the API server is used: each is a rule of its own. */}}
 {{- define "spu.watchesNodes" -}}
-{{- if or .Values.config.readsNodeLabels (include "spu.configSays" (list . "by-label")) -}}true{{- end -}}
+{{- if or .Values.config.readsNodeLabels .Values.cordonAnnotation (include "spu.configSays" (list . "by-label")) (include "spu.configSays" (list . "cordonAnnotation")) -}}true{{- end -}}
 {{- end -}}
 {{- define "spu.patchesLabels" -}}
 {{- if eq .Values.labels.sink "api" -}}true{{- else if and (eq .Values.labels.sink "none") (include "spu.configSays" (list . "api")) -}}true{{- end -}}
@@ -300,6 +300,7 @@ app.kubernetes.io/component: telemetry
   (list "SPU_LABELS" (eq .Values.labels.sink "none" | ternary "" .Values.labels.sink))
   (list "SPU_EVENTS" (.Values.events | ternary true ""))
   (list "SPU_CONDITION" (.Values.condition | ternary true ""))
+  (list "SPU_CORDON_ANNOTATION" (.Values.cordonAnnotation | ternary true ""))
 -}}
 {{- range $settings -}}
 {{- $value := index . 1 -}}
