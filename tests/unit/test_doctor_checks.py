@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from moffett_device_plugin.commands.line import build_parser
-from moffett_device_plugin.doctor import configuration, container, dra, nodes, plugin, pods
+from moffett_device_plugin.doctor import (
+    configuration,
+    container,
+    dra,
+    hardware,
+    nodes,
+    plugin,
+    pods,
+)
 from moffett_device_plugin.doctor.checks import ALL_CHECKS
 from moffett_device_plugin.doctor.context import Context, Environment
 from moffett_device_plugin.doctor.examine import examine
@@ -676,3 +684,13 @@ def test_nothing_is_changed_in_the_kubelets_directory(short_dir: Path) -> None:
     findings_of(simulated(short_dir))
     assert {path: path.stat().st_mtime_ns for path in (short_dir, *short_dir.iterdir())} == before
     assert os.listdir(short_dir) == ["kubelet_internal_checkpoint"]
+
+
+def test_what_an_operator_cordoned_is_no_failure(tmp_path: Path) -> None:
+    flags = ("--simulate", "1xS4", "--kubelet-dir", str(tmp_path), "--cordon", "all")
+    context = rescan(*flags)
+    found = only(looked(hardware.health(context)))
+    assert found.level is Level.WARN
+    assert "by the configuration" in found.found
+    holders = {context.devices[0].id: (Holder("ml", "train", "main"),)}
+    assert all(finding.level is not Level.FAIL for finding in held_by(context, holders))

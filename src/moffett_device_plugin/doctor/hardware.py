@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..devices.cards import cards_of
 from ..devices.health import cordon, flapping
 from ..devices.health.evaluate import RECOVERING
-from ..devices.health.reasons import Severity
+from ..devices.health.reasons import Reason, Severity
 from ..devices.health.rules import MINIMUM_SOLA, RULES
 from ..hardware import sysfs
 from ..hardware.mxsmi import version_of
@@ -118,15 +118,20 @@ def driver(context: Context) -> Findings:
 
 
 def health(context: Context) -> Findings:
-    """The daemon's own evaluation: each reason with its one remedy."""
+    """The daemon's own evaluation: each reason with its one remedy. What an operator has
+    chosen is no failure."""
     findings = [
-        (fail if reason.severity is Severity.UNHEALTHY else warn)(
+        (fail if _is_failure(reason) else warn)(
             f"{reason.code}: {reason.message}", REMEDIES.get(reason.code, ""), device.id
         )
         for device in context.devices
         for reason in context.state.health_statuses[device.id].reasons
     ]
     return findings or ok(f"{count(len(context.devices), 'device')} healthy")
+
+
+def _is_failure(reason: Reason) -> bool:
+    return reason.severity is Severity.UNHEALTHY and reason.code != cordon.CORDONED
 
 
 def sola(context: Context) -> Findings:

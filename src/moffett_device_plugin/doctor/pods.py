@@ -31,6 +31,7 @@ def held_devices(context: Context) -> Findings:
     if not context.held.known:
         return pod_resources(context)  # one cause, one line
     snapshot = context.state.snapshot
+    sound = context.state.without_cordons()  # a pod keeps what is cordoned
     findings = [
         fail(
             f"unhealthy, and held by {named(holders)}",
@@ -38,7 +39,7 @@ def held_devices(context: Context) -> Findings:
             device_id,
         )
         for device_id, holders in by_device(context.held, snapshot).items()
-        if not context.state.healthy(device_id)
+        if not sound.healthy(device_id)
     ]
     findings += [
         warn(
